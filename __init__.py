@@ -1,0 +1,43 @@
+"""bargein: voice bots that can be interrupted."""
+
+from .pipeline import (
+    DOWNSTREAM,
+    UPSTREAM,
+    BargeinError,
+    InterruptionFrame,
+    Level,
+    Parallel,
+    Pipeline,
+    Processor,
+    Reason,
+    Response,
+    Session,
+    SpeechHoldFrame,
+    SpeechInterruptedFrame,
+    SpeechOnlyInterruptionFrame,
+    SpeechReleaseFrame,
+    SpokenAudioFrame,
+    Stage,
+    handles,
+)
+
+__all__ = [
+    "DOWNSTREAM",
+    "UPSTREAM",
+    "BargeinError",
+    "InterruptionFrame",
+    "Level",
+    "Parallel",
+    "Pipeline",
+    "Processor",
+    "Reason",
+    "Response",
+    "Session",
+    "SpeechHoldFrame",
+    "SpeechInterruptedFrame",
+    "SpeechOnlyInterruptionFrame",
+    "SpeechReleaseFrame",
+    "SpokenAudioFrame",
+    "Stage",
+    "handles",
+]

@@ -1,0 +1,54 @@
+"""The engine: frames, processors, pipelines, sessions and interruption. Imports no model and no transport."""
+
+from .errors import (
+    BargeinError,
+    HandlerError,
+    PipelineError,
+    ProcessorInUse,
+    SessionNotRunning,
+    StartFailed,
+)
+from .frames import (
+    DOWNSTREAM,
+    UPSTREAM,
+    InterruptionFrame,
+    Level,
+    Reason,
+    SpeechHoldFrame,
+    SpeechInterruptedFrame,
+    SpeechOnlyInterruptionFrame,
+    SpeechReleaseFrame,
+    SpokenAudioFrame,
+)
+from .pipeline import Parallel, Pipeline
+from .processor import Processor, Stage, handles
+from .response import Response, Voice
+from .session import Session, SessionStats
+
+__all__ = [
+    "DOWNSTREAM",
+    "UPSTREAM",
+    "BargeinError",
+    "HandlerError",
+    "InterruptionFrame",
+    "Level",
+    "Parallel",
+    "Pipeline",
+    "PipelineError",
+    "Processor",
+    "ProcessorInUse",
+    "Reason",
+    "Response",
+    "Session",
+    "SessionNotRunning",
+    "SessionStats",
+    "SpeechHoldFrame",
+    "SpeechInterruptedFrame",
+    "SpeechOnlyInterruptionFrame",
+    "SpeechReleaseFrame",
+    "SpokenAudioFrame",
+    "Stage",
+    "StartFailed",
+    "Voice",
+    "handles",
+]

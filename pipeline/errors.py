@@ -1,0 +1,27 @@
+"""Errors of the engine, named by condition."""
+
+from __future__ import annotations
+
+
+class BargeinError(Exception):
+    """Base of every error bargein raises on purpose."""
+
+
+class HandlerError(BargeinError, TypeError):
+    """Raised when a class declares handlers that cannot be called or that contradict each other."""
+
+
+class PipelineError(BargeinError, ValueError):
+    """Raised when a pipeline is empty, holds something that is no processor, or holds one twice."""
+
+
+class ProcessorInUse(BargeinError, RuntimeError):
+    """Raised when a session is given a processor that already belongs to a running session."""
+
+
+class SessionNotRunning(BargeinError, RuntimeError):
+    """Raised when a frame is pushed, or an interruption asked for, outside a running session."""
+
+
+class StartFailed(BargeinError, RuntimeError):
+    """Raised when a processor's `start` raises; the cause is chained, what had started is stopped."""

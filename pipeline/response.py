@@ -1,0 +1,46 @@
+"""One answer of the bot, from its first word generated to its last word heard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(slots=True, eq=False)
+class Response:
+    """What is known of one answer; each field has one writer.
+
+    Attributes:
+        id: Unique within the session, "r1", "r2", ...
+        interruptible: Whether an interruption ends it. Set when it begins.
+        text: What the bot was given to say so far. Written by the TTS as text reaches it.
+        heard_to: How many characters of `text` the user has heard. Written by the output.
+        silenced: A speech-only interruption hit it: the rest is text only. Written by the session.
+        complete: The model has finished its text. Written by the session.
+        finished: Nothing more of it will be said. Written by the session.
+    """
+
+    id: str
+    interruptible: bool = True
+    text: str = ""
+    heard_to: int = 0
+    silenced: bool = False
+    complete: bool = False
+    finished: bool = False
+
+    @property
+    def heard(self) -> str:
+        """The part of `text` the user has heard."""
+        return self.text[: self.heard_to]
+
+    @property
+    def unheard(self) -> str:
+        """The part of `text` the user has not heard."""
+        return self.text[self.heard_to :]
+
+
+class Voice(Protocol):
+    """The part of an output that an interruption must reach without an await."""
+
+    def cut(self) -> None:
+        """Drop all interruptible audio; each response's `heard_to` is up to date. Must not raise."""
