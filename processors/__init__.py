@@ -1,0 +1,22 @@
+"""Processors: voice activity, turns, barge-in, speech to text, context, language model, text to speech."""
+
+from .bargein import BargeIn
+from .context import AssistantContext, Context, UserContext
+from .llm import LLM
+from .stt import STT
+from .tts import TTS, Sentences
+from .turn import Turn
+from .vad import VAD
+
+__all__ = [
+    "LLM",
+    "STT",
+    "TTS",
+    "VAD",
+    "AssistantContext",
+    "BargeIn",
+    "Context",
+    "Sentences",
+    "Turn",
+    "UserContext",
+]

@@ -1,0 +1,97 @@
+"""The language model through the real `openai` client: streaming, and closing the connection."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from openai import AsyncOpenAI
+
+from bargein.pipeline import UPSTREAM, Level, SpeechInterruptedFrame
+from bargein.pipeline.frames import (
+    ErrorFrame,
+    LLMContextFrame,
+    LLMFullResponseEndFrame,
+    LLMFullResponseStartFrame,
+    LLMTextFrame,
+)
+from bargein.pipeline.testing import PipelineTest, regex
+from bargein.processors.context import Context
+from bargein.processors.llm import LLM
+
+from ..servers.openai_server import OpenAIServer
+
+pytestmark = pytest.mark.real_time
+
+
+async def test_the_answer_is_streamed_with_the_options_given() -> None:
+    async with OpenAIServer().serving() as server:
+        server.answer = lambda messages: ["You said ", str(messages[-1]["content"]), "."]
+        async with AsyncOpenAI(base_url=server.base_url, api_key="secret") as client:
+            context = Context("Be brief.")
+            context.llm_context.add_message({"role": "user", "content": "hi"})
+            async with PipelineTest(LLM(client, "m", temperature=0.5)) as test:
+                test.send(LLMContextFrame(context.llm_context))
+                await test.expect(LLMFullResponseStartFrame)
+                await test.expect(LLMFullResponseEndFrame)
+                assert [f.text for f in test.received(LLMTextFrame)] == ["You said ", "hi", "."]
+        body = server.requests[0].body
+        assert (body["model"], body["temperature"], body["stream"]) == ("m", 0.5, True)
+        assert body["messages"][0]["content"].startswith("Be brief.")
+
+
+async def test_a_full_interruption_closes_the_connection_and_the_next_answer_comes() -> None:
+    async with OpenAIServer().serving() as server:
+        server.answer = lambda messages: ["word "] * 1000
+        server.token_s = 0.01
+        async with AsyncOpenAI(base_url=server.base_url, api_key="secret") as client:
+            context = Context("Be brief.")
+            async with PipelineTest(LLM(client, "m")) as test:
+                test.send(LLMContextFrame(context.llm_context))
+                await test.expect(LLMTextFrame)
+                test.interrupt()
+                assert await asyncio.wait_for(server.requests[0].outcome, 5) == "closed"
+                assert server.requests[0].sent < 1000
+                server.answer = lambda messages: ["Next."]
+                test.send(LLMContextFrame(context.llm_context))
+                await test.expect(LLMTextFrame, text="Next.")
+                await test.expect(LLMFullResponseEndFrame)
+                assert test.stats.undead == 0
+
+
+async def test_interrupted_while_the_request_is_under_way() -> None:
+    async with OpenAIServer().serving() as server:
+        server.token_s = 1e6
+        async with AsyncOpenAI(base_url=server.base_url, api_key="secret") as client:
+            async with PipelineTest(LLM(client, "m")) as test:
+                test.send(LLMContextFrame(Context("").llm_context))
+                await server.arrived.wait()
+                test.interrupt()
+                await test.expect(SpeechInterruptedFrame, level=Level.FULL, response_id="r1")
+                assert await asyncio.wait_for(server.requests[0].outcome, 5) == "closed"
+            assert not test.received(LLMTextFrame)
+
+
+async def test_speech_only_lets_the_answer_go_on() -> None:
+    async with OpenAIServer().serving() as server:
+        server.answer = lambda messages: [f"{n} " for n in range(30)]
+        server.token_s = 0.005
+        client = AsyncOpenAI(base_url=server.base_url, api_key="secret")
+        async with client, PipelineTest(LLM(client, "m")) as test:
+            test.send(LLMContextFrame(Context("").llm_context))
+            await test.expect(LLMTextFrame)
+            test.interrupt_speech()
+            await test.expect(LLMFullResponseEndFrame)
+            said = "".join(f.text for f in test.received(LLMTextFrame))
+            assert said == "".join(f"{n} " for n in range(30))
+        assert server.requests[0].outcome.result() == "finished"
+
+
+async def test_a_server_that_is_not_there_is_an_error_and_ends_nothing() -> None:
+    client = AsyncOpenAI(base_url="http://127.0.0.1:9/v1", api_key="secret", max_retries=0)
+    async with client, PipelineTest(LLM(client, "m")) as test:
+        for _ in range(2):
+            test.send(LLMContextFrame(Context("").llm_context))
+            error = await test.expect(ErrorFrame, UPSTREAM, error=regex("^LLM: APIConnectionError"))
+            assert "secret" not in error.error
+            await test.expect(LLMFullResponseEndFrame)
