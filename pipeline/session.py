@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from loguru import logger
+from pipecat.frames.frames import LLMMessagesAppendFrame
 
 from .errors import ProcessorInUse, SessionNotRunning, StartFailed
 from .frames import (
@@ -165,6 +166,30 @@ class Session:
             raise SessionNotRunning("the session is not running: use it inside `async with session:`")
         link = self._links[0] if direction is DOWNSTREAM else self._links[1]
         self._push(None, link, frame, direction, current_work.get())
+
+    def say(self, text: str, *, critical: bool = False) -> None:
+        """Speak a text as an answer of its own, after what is being said.
+
+        Args:
+            text: What to say.
+            critical: No interruption stops it.
+        """
+        frame = TTSSpeakFrame(text)
+        frame.interruptible = not critical
+        self.push(frame)
+
+    def send_text(self, text: str, *, priority: bool = False) -> None:
+        """Take a text as a turn of the user, to be answered after what is being said.
+
+        Args:
+            text: What the user wrote.
+            priority: Interrupt what is being said.
+        """
+        if priority:
+            self.interrupt(Reason.PRIORITY_MESSAGE)
+        frame = LLMMessagesAppendFrame([{"role": "user", "content": text}], run_llm=True)
+        frame.interruptible = False
+        self.push(frame)
 
     def observe(self, observer: Observer) -> None:
         """Call `observer(frame, direction, processor)` at each push by a processor, and once for each

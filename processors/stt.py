@@ -1,4 +1,4 @@
-"""Speech to text: partial transcripts while the user speaks, a final one at each pause."""
+"""Speech to text: partial transcripts while the user speaks, a final one for each turn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Protocol
 
 from ..pipeline import BargeinError, Processor, handles
 from ..pipeline.frames import (
+    DOWNSTREAM,
     EndFrame,
+    Frame,
     FrameDirection,
     InputAudioRawFrame,
     InterimTranscriptionFrame,
@@ -18,7 +20,6 @@ from ..pipeline.frames import (
     UserResumedFrame,
     UserStoppedSpeakingFrame,
     VADUserStartedSpeakingFrame,
-    VADUserStoppedSpeakingFrame,
 )
 
 # Audio from before the VAD's start that is transcribed too, so that no onset is cut, ms. The VAD takes
@@ -63,21 +64,22 @@ class Utterance(Protocol):
 
 
 class STT(Processor):
-    """Pushes InterimTranscriptionFrames, and a TranscriptionFrame for each stretch between pauses.
+    """Pushes InterimTranscriptionFrames while the user speaks, and a TranscriptionFrame for each turn.
 
-    What the user said is never dropped by an interruption: both frames are uninterruptible. All final
-    transcripts of a turn leave before its UserStoppedSpeakingFrame does. The work on a final transcript
-    begins when the user falls silent, before the VAD is sure of it.
+    It belongs behind the VAD and `Turn`. A turn is recognised as a whole: a recogniser that is given its
+    pieces between pauses one by one mishears short ones. The work on the final transcript begins as soon
+    as the user falls silent; it leaves before the turn's UserStoppedSpeakingFrame does. What the user said
+    is never dropped by an interruption: both frames are uninterruptible.
     """
 
     def __init__(self, transcriber: Transcriber) -> None:
         self._transcriber = transcriber
-        self._pre_roll = bytearray()
-        self._utterance: Utterance | None = None  # open while the VAD hears speech
-        # After a pause began: audio kept back, so that the snapshot taken then stays the last word.
+        self._pre_roll = bytearray()  # the last PRE_ROLL_MS before the turn
+        self._utterance: Utterance | None = None  # open from the first speech of a turn to its end
+        self._began = ""  # ISO time at which it was opened
+        # While the user is silent in a turn: audio kept back, so that the snapshot stays the last word.
         self._kept_back: bytearray | None = None
         self._finishing: asyncio.Task[None] | None = None  # the last of the chain of final transcripts
-        self._began = ""  # ISO time at which the utterance began
 
     async def stop(self) -> None:
         if self._utterance is not None:
@@ -96,51 +98,40 @@ class STT(Processor):
 
     @handles(VADUserStartedSpeakingFrame)
     def begin(self, frame: VADUserStartedSpeakingFrame, direction: FrameDirection) -> None:
-        self._began = datetime.now(UTC).isoformat()
-        self._utterance = self._transcriber.open(self._partial)
-        self._utterance.feed(bytes(self._pre_roll))
-        self._pre_roll.clear()
+        if self._utterance is None:
+            self._began = datetime.now(UTC).isoformat()
+            self._utterance = self._transcriber.open(self._partial)
+            self._utterance.feed(bytes(self._pre_roll))
+            self._pre_roll.clear()
+        self._go_on()
         self.push(frame, direction)
 
     @handles(UserPausedFrame)
     def pause(self, frame: UserPausedFrame) -> None:
         if self._utterance is not None:
             self._kept_back = bytearray()
-            self.spawn(self._prepare(self._utterance), f"{self.name}.prepare")
+            self.spawn(self._look(self._utterance), f"{self.name}.look")
         self.push(frame)
 
     @handles(UserResumedFrame)
     def resume(self, frame: UserResumedFrame) -> None:
-        if self._utterance is not None and self._kept_back is not None:
-            self._utterance.feed(bytes(self._kept_back))
-        self._kept_back = None
+        self._go_on()
         self.push(frame)
 
-    @handles(VADUserStoppedSpeakingFrame)
-    def close(self, frame: VADUserStoppedSpeakingFrame, direction: FrameDirection) -> None:
-        if self._kept_back is not None:  # what comes next may begin in it
-            self._pre_roll[:], self._kept_back = self._kept_back, None
-        if self._utterance is not None:
-            work = self._finish(self._utterance, self._began, self._finishing)
-            self._utterance = None
-            self._finishing = self.spawn(work, f"{self.name}.finish")
-        self.push(frame, direction)
-
     @handles(UserStoppedSpeakingFrame)
-    async def turn_ended(self, frame: UserStoppedSpeakingFrame, direction: FrameDirection) -> None:
-        if self._finishing is not None:
-            await asyncio.wait([self._finishing])
-        self.push(frame, direction)
+    def turn_ended(self, frame: UserStoppedSpeakingFrame, direction: FrameDirection) -> None:
+        work = self._finish(self._close(), self._began, self._finishing, frame, direction)
+        self._finishing = self.spawn(work, f"{self.name}.finish")
 
     @handles(EndFrame)
     async def end(self, frame: EndFrame) -> None:
         """What was being said when the session ends is transcribed too."""
-        if self._utterance is not None:
-            utterance, self._utterance = self._utterance, None
-            await self._finish(utterance, self._began, self._finishing)
-        elif self._finishing is not None:
-            await asyncio.wait([self._finishing])
-        self.push(frame)
+        await self._finish(self._close(), self._began, self._finishing, frame, DOWNSTREAM)
+
+    def _go_on(self) -> None:
+        if self._utterance is not None and self._kept_back is not None:
+            self._utterance.feed(bytes(self._kept_back))
+        self._kept_back = None
 
     def _partial(self, text: str) -> None:
         if self._utterance is not None and text:
@@ -148,21 +139,44 @@ class STT(Processor):
             frame.interruptible = False
             self.push(frame)
 
-    @staticmethod
-    async def _prepare(utterance: Utterance) -> None:
-        await utterance.snapshot()
+    async def _look(self, utterance: Utterance) -> None:
+        text = (await utterance.snapshot()).strip()
+        if utterance is self._utterance:
+            self._partial(text)
 
-    async def _finish(self, utterance: Utterance, began: str, before: asyncio.Task[None] | None) -> None:
+    def _close(self) -> Utterance | None:
+        """The turn is over: what comes now belongs to the next one."""
+        utterance, self._utterance = self._utterance, None
+        if self._kept_back is not None:  # the next turn may begin in it
+            self._pre_roll, self._kept_back = self._kept_back, None
+        return utterance
+
+    async def _finish(
+        self,
+        utterance: Utterance | None,
+        began: str,
+        before: asyncio.Task[None] | None,
+        last: Frame,
+        direction: FrameDirection,
+    ) -> None:
+        """Push the transcript of a turn, then the frame that ended it; turns in their order."""
+        text = ""
+        try:
+            if utterance is not None:
+                text = await self._final(utterance)
+        finally:
+            if before is not None:
+                await asyncio.wait([before])
+            if text:
+                frame = TranscriptionFrame(text, "user", began, finalized=True)
+                frame.interruptible = False
+                self.push(frame)
+            self.push(last, direction)
+
+    async def _final(self, utterance: Utterance) -> str:
         try:
             async with asyncio.timeout(FINISH_S):
-                text = (await utterance.finish()).strip()
+                return (await utterance.finish()).strip()
         except TimeoutError as error:
-            raise TranscriptionTimeout(
-                f"no final transcript within {FINISH_S} s; is the recogniser up?"
-            ) from error
-        if before is not None:  # transcripts leave in the order in which they were spoken
-            await asyncio.wait([before])
-        if text:
-            frame = TranscriptionFrame(text, "user", began, finalized=True)
-            frame.interruptible = False
-            self.push(frame)
+            problem = f"no final transcript within {FINISH_S} s; is the recogniser up?"
+            raise TranscriptionTimeout(problem) from error

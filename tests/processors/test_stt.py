@@ -26,44 +26,77 @@ def audio(value: int, ms: int = 20) -> InputAudioRawFrame:
     return InputAudioRawFrame(bytes([value]) * (32 * ms), 16_000, 1)
 
 
+def fed(transcriber: FakeTranscriber, number: int = 0) -> list[tuple[int, int]]:
+    """What an utterance was fed: (value, ms) in a row."""
+    runs: list[tuple[int, int]] = []
+    data = transcriber.opened[number].fed
+    for start in range(0, len(data), 32):
+        value = data[start]
+        if runs and runs[-1][0] == value:
+            runs[-1] = (value, runs[-1][1] + 1)
+        else:
+            runs.append((value, 1))
+    return runs
+
+
+def speak(test: PipelineTest, value: int, ms: int) -> None:
+    """The user speaks, and the VAD hears the beginning and the end."""
+    test.send(VADUserStartedSpeakingFrame())
+    test.send(audio(value, ms))
+    test.send(UserPausedFrame())
+    test.send(audio(0, 140))
+    test.send(VADUserStoppedSpeakingFrame())
+
+
 async def test_the_pre_roll_is_transcribed_too() -> None:
     transcriber = FakeTranscriber([("hello", 0.1)])
     async with PipelineTest(STT(transcriber)) as test:
         test.send(audio(1, 2000))
         test.send(audio(2, 100))
-        test.send(VADUserStartedSpeakingFrame())
-        test.send(audio(3, 60))
-        test.send(VADUserStoppedSpeakingFrame())
-        test.send(audio(4, 60))
+        speak(test, 3, 60)
+        test.send(UserStoppedSpeakingFrame())
         await test.expect(TranscriptionFrame, text="hello", finalized=True)
-    fed = bytes(transcriber.opened[0].fed)
-    assert fed == b"\1" * (32 * (PRE_ROLL_MS - 100)) + b"\2" * 3200 + b"\3" * (32 * 60)
+    assert fed(transcriber) == [(1, PRE_ROLL_MS - 100), (2, 100), (3, 60)]
 
 
-async def test_partials_come_while_the_user_speaks() -> None:
+async def test_a_turn_with_pauses_is_one_utterance() -> None:
+    """Given "ask not" alone, a tiny recogniser hears "as not"."""
+    transcriber = FakeTranscriber([("ask not what", 0.1)])
+    async with PipelineTest(STT(transcriber)) as test:
+        speak(test, 3, 60)
+        test.send(audio(0, 400))
+        speak(test, 4, 80)
+        test.send(UserStoppedSpeakingFrame())
+        await test.expect(TranscriptionFrame, text="ask not what")
+    assert fed(transcriber) == [(3, 60), (0, 540), (4, 80)]
+
+
+async def test_partials_come_while_the_user_speaks_and_at_each_pause() -> None:
     transcriber = FakeTranscriber([("hello you", 0.1)])
     async with PipelineTest(STT(transcriber)) as test:
         test.send(VADUserStartedSpeakingFrame())
         transcriber.opened[0].on_partial("hello")
         await test.expect(InterimTranscriptionFrame, text="hello")
-        test.send(VADUserStoppedSpeakingFrame())
+        test.send(UserPausedFrame())
+        await test.expect(InterimTranscriptionFrame, text="hello you")
+        test.send(UserStoppedSpeakingFrame())
         transcriber.opened[0].on_partial("too late")
         await test.expect(TranscriptionFrame, text="hello you")
-        assert len(test.received(InterimTranscriptionFrame)) == 1
+        assert len(test.received(InterimTranscriptionFrame)) == 2
 
 
-async def test_all_finals_of_a_turn_come_in_spoken_order_and_before_its_end() -> None:
-    """The first final takes longer than the second; the turn ends before either is there."""
+async def test_the_transcript_comes_before_the_end_of_its_turn_and_turns_in_order() -> None:
+    """The first turn's final takes longer than the second's."""
     async with PipelineTest(STT(FakeTranscriber([("one", 0.5), ("two", 0.1)]))) as test:
-        for _ in range(2):
-            test.send(VADUserStartedSpeakingFrame())
-            test.send(VADUserStoppedSpeakingFrame())
-        test.send(UserStoppedSpeakingFrame())
-        await test.expect(UserStoppedSpeakingFrame)
-        order = [
-            f for f in test.received(Frame) if isinstance(f, TranscriptionFrame | UserStoppedSpeakingFrame)
-        ]
-        assert [getattr(f, "text", "end") for f in order] == ["one", "two", "end"]
+        for value in (1, 2):
+            speak(test, value, 60)
+            test.send(UserStoppedSpeakingFrame())
+        for text in ("one", "two"):
+            await test.expect(TranscriptionFrame, text=text)
+            await test.expect(UserStoppedSpeakingFrame)
+        kinds = (TranscriptionFrame, UserStoppedSpeakingFrame)
+        order = [getattr(f, "text", "end") for f in test.received(Frame) if isinstance(f, kinds)]
+        assert order == ["one", "end", "two", "end"]
 
 
 async def test_an_interruption_loses_nothing_the_user_said() -> None:
@@ -71,7 +104,7 @@ async def test_an_interruption_loses_nothing_the_user_said() -> None:
     async with PipelineTest(STT(FakeTranscriber([("wait", 0.3)]))) as test:
         test.send(VADUserStartedSpeakingFrame())
         test.interrupt()
-        test.send(VADUserStoppedSpeakingFrame())
+        test.send(UserStoppedSpeakingFrame())
         await test.advance(0.1)
         test.interrupt()
         await test.expect(TranscriptionFrame, text="wait")
@@ -87,20 +120,20 @@ async def test_what_is_being_said_when_the_session_ends_is_transcribed() -> None
 
 async def test_an_empty_transcript_is_no_transcript() -> None:
     async with PipelineTest(STT(FakeTranscriber([(" ", 0.1)]))) as test:
-        test.send(VADUserStartedSpeakingFrame())
-        test.send(VADUserStoppedSpeakingFrame())
+        speak(test, 1, 60)
+        test.send(UserStoppedSpeakingFrame())
+        await test.expect(UserStoppedSpeakingFrame)
         await test.expect_none(TranscriptionFrame, within=1)
 
 
 async def test_a_recogniser_that_hangs_does_not_hold_the_turn_for_ever() -> None:
     async with PipelineTest(STT(FakeTranscriber([("never", 1e9), ("next", 0.1)]))) as test:
-        test.send(VADUserStartedSpeakingFrame())
-        test.send(VADUserStoppedSpeakingFrame())
+        speak(test, 1, 60)
         test.send(UserStoppedSpeakingFrame())
         await test.expect(UserStoppedSpeakingFrame, within=FINISH_S + 1)
         await test.expect(ErrorFrame, UPSTREAM, error=regex("no final transcript within"))
-        test.send(VADUserStartedSpeakingFrame())
-        test.send(VADUserStoppedSpeakingFrame())
+        speak(test, 1, 60)
+        test.send(UserStoppedSpeakingFrame())
         await test.expect(TranscriptionFrame, text="next")
 
 
@@ -121,6 +154,7 @@ async def test_the_final_transcript_is_begun_when_the_pause_begins() -> None:
             await test.advance(0.02)
             test.send(audio(0))
         test.send(VADUserStoppedSpeakingFrame())
+        test.send(UserStoppedSpeakingFrame())
         await test.expect(TranscriptionFrame, text="hello", within=0.07)
 
 
@@ -135,21 +169,21 @@ async def test_a_pause_that_was_none_loses_no_audio() -> None:
         test.send(audio(3))
         test.send(UserPausedFrame())
         test.send(audio(4))
-        test.send(VADUserStoppedSpeakingFrame())
+        test.send(UserStoppedSpeakingFrame())
         await test.expect(TranscriptionFrame)
-    assert bytes(transcriber.opened[0].fed) == b"\1" * 640 + b"\2" * 640 + b"\3" * 640
+    assert fed(transcriber) == [(1, 20), (2, 20), (3, 20)]
 
 
-async def test_what_follows_a_stop_keeps_the_silence_before_it_as_pre_roll() -> None:
+async def test_the_silence_at_the_end_of_a_turn_is_the_pre_roll_of_the_next() -> None:
     transcriber = FakeTranscriber([("one", 0.1), ("two", 0.1)])
     async with PipelineTest(STT(transcriber)) as test:
         test.send(VADUserStartedSpeakingFrame())
         test.send(UserPausedFrame())
         test.send(audio(4, 140))
-        test.send(VADUserStoppedSpeakingFrame())
+        test.send(UserStoppedSpeakingFrame())
         test.send(audio(5, 60))
         test.send(VADUserStartedSpeakingFrame())
-        test.send(VADUserStoppedSpeakingFrame())
+        test.send(UserStoppedSpeakingFrame())
         await test.expect(TranscriptionFrame, text="one")
         await test.expect(TranscriptionFrame, text="two")
-    assert bytes(transcriber.opened[1].fed) == b"\4" * (32 * 140) + b"\5" * (32 * 60)
+    assert fed(transcriber, 1) == [(4, 140), (5, 60)]
