@@ -1,0 +1,76 @@
+"""The output: rates, channels, bot-speaking frames, and holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bargein.pipeline.frames import (
+    UPSTREAM,
+    BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
+    OutputAudioRawFrame,
+    SpeechHoldFrame,
+    SpeechReleaseFrame,
+    TTSAudioRawFrame,
+    TTSStoppedFrame,
+)
+from bargein.pipeline.testing import PipelineTest
+from bargein.transports.output import AudioOutput
+
+
+def sine(rate: int, seconds: float = 1.0) -> bytes:
+    t = np.arange(int(rate * seconds)) / rate
+    return (8000 * np.sin(2 * np.pi * 440 * t)).astype(np.int16).tobytes()
+
+
+@pytest.mark.parametrize("rate", [8_000, 22_050, 24_000, 48_000])
+async def test_audio_of_any_rate_is_played_at_the_output_rate(rate: int) -> None:
+    output = AudioOutput(16_000)
+    async with PipelineTest(output) as test:
+        for start in range(0, 2 * rate, rate // 5):
+            test.send(TTSAudioRawFrame(sine(rate)[start : start + rate // 5], rate, 1))
+        test.send(TTSStoppedFrame())
+        samples = np.frombuffer(output.playout.read(20_000), np.int16).astype(float)
+        wanted = np.frombuffer(sine(16_000), np.int16).astype(float)
+        last = np.flatnonzero(np.abs(samples) > 200)[-1]
+        assert last == pytest.approx(16_000, abs=40)
+        assert np.corrcoef(samples[200:15_800], wanted[200:15_800])[0, 1] > 0.999
+
+
+async def test_stereo_is_mixed_down() -> None:
+    output = AudioOutput(16_000)
+    async with PipelineTest(output) as test:
+        stereo = np.tile(np.array([1000, 3000], np.int16), 320)
+        test.send(OutputAudioRawFrame(stereo.tobytes(), 16_000, 2))
+        assert set(np.frombuffer(output.playout.read(320), np.int16)) == {2000}
+
+
+async def test_speaking_is_told_when_it_sounds_not_when_it_is_made() -> None:
+    output = AudioOutput(16_000)
+    async with PipelineTest(output) as test:
+        test.send(TTSAudioRawFrame(sine(16_000), 16_000, 1))
+        assert not test.received(BotStartedSpeakingFrame)
+        output.playout.read(320)
+        await test.expect(BotStartedSpeakingFrame)
+        await test.expect(BotStartedSpeakingFrame, UPSTREAM)
+        test.send(TTSStoppedFrame())
+        output.playout.read(15_000)
+        assert not test.received(BotStoppedSpeakingFrame)
+        output.playout.read(1_000)
+        await test.expect(BotStoppedSpeakingFrame)
+        await test.expect(BotStoppedSpeakingFrame, UPSTREAM)
+
+
+async def test_a_held_voice_goes_on_where_it_was() -> None:
+    output = AudioOutput(16_000)
+    async with PipelineTest(output) as test:
+        test.send(TTSAudioRawFrame(b"\x01\x10" * 3200, 16_000, 1))
+        output.playout.read(320)
+        test.send(SpeechHoldFrame())
+        await test.expect(SpeechHoldFrame)
+        output.playout.read(320)
+        assert set(output.playout.read(3200)) == {0}
+        test.send(SpeechReleaseFrame())
+        samples = np.frombuffer(output.playout.read(3200), np.int16)
+        assert np.count_nonzero(samples) == pytest.approx(2880, abs=2)

@@ -1,0 +1,213 @@
+"""The playout buffer: what the bot says, how far it has been played, and what of it was heard.
+
+Free of I/O and of time: a transport reads it at the pace at which it plays, so the buffer always knows
+what was played. All of it runs in the event loop's thread.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..pipeline import Response
+
+Samples = npt.NDArray[np.int16]
+
+# A fade short enough to be no syllable and long enough to be no click.
+FADE_MS = 15
+
+
+@dataclass(slots=True, eq=False)
+class Segment:
+    """A stretch of audio of one response."""
+
+    samples: Samples
+    response: Response | None
+    marks: deque[tuple[int, int]]  # to come: (sample of this segment, character of the response heard then)
+    interruptible: bool
+    read: int = 0  # samples
+
+
+@dataclass(slots=True, eq=False)
+class Mark:
+    """A point in the stream; `reached` is called once everything before it has been heard."""
+
+    reached: Callable[[], None]
+    interruptible: bool
+
+
+@dataclass(slots=True, eq=False)
+class Arrival:
+    """What happens when the listener has heard everything up to stream position `at` (samples)."""
+
+    at: int
+    interruptible: bool
+    reached: Callable[[], None] | None = None
+    response: Response | None = None
+    character: int = 0
+
+
+class Playout:
+    """A queue of mono 16-bit audio at one rate.
+
+    Args:
+        sample_rate: In Hz.
+        on_heard: Called as `on_heard(response, start, end)` when the user has heard more characters of a
+            response. An interruption does not call it: its report says what was heard.
+
+    Attributes:
+        delay_ms: How long what was read takes to reach the listener's ear (network, jitter buffer), as
+            the client last reported it. What is still on the way counts as unheard.
+    """
+
+    def __init__(
+        self, sample_rate: int, on_heard: Callable[[Response, int, int], None] | None = None
+    ) -> None:
+        self.sample_rate = sample_rate
+        self.delay_ms = 0.0
+        self._on_heard = on_heard
+        self._queue: deque[Segment | Mark] = deque()
+        self._on_the_way: deque[Arrival] = deque()  # read, perhaps not heard yet; ascending
+        self._position = 0  # samples read since the beginning, silence included
+        self._sounding = False  # the last read ended inside audio
+        self._held = False
+        self._fade_in = False  # the next samples read must rise from silence
+        self._tail: Samples = np.empty(0, np.int16)  # audio that fades out after a hold or a cut
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is left to be played or heard."""
+        return bool(self._queue or self._on_the_way)
+
+    @property
+    def queued_ms(self) -> float:
+        """How much audio waits to be read, in ms."""
+        waiting = sum(len(s.samples) - s.read for s in self._queue if isinstance(s, Segment))
+        return 1000 * waiting / self.sample_rate
+
+    def write(
+        self,
+        audio: bytes,
+        response: Response | None = None,
+        marks: tuple[tuple[int, int], ...] = (),
+        *,
+        interruptible: bool = True,
+    ) -> None:
+        """Append mono s16le audio at the playout's rate, with the text marks of `SpokenAudioFrame`."""
+        samples = np.frombuffer(audio, np.int16)
+        self._queue.append(Segment(samples, response, deque(marks), interruptible))
+
+    def mark(self, reached: Callable[[], None], *, interruptible: bool = True) -> None:
+        """Have a function called once the user has heard all that was written so far."""
+        self._queue.append(Mark(reached, interruptible))
+
+    def read(self, samples: int) -> bytes:
+        """The next `samples` samples to play, silence where there is nothing, as mono s16le bytes."""
+        out = np.zeros(samples, np.int16)
+        filled = self._read_tail(out)
+        while self._queue and not self._held:
+            part = self._queue[0]
+            if isinstance(part, Mark):
+                arrival = Arrival(self._position + filled, part.interruptible, part.reached)
+                self._on_the_way.append(arrival)
+            elif filled == samples and len(part.samples):
+                break
+            else:
+                filled += self._read_segment(part, out, filled)
+                if part.read < len(part.samples):
+                    break
+            self._queue.popleft()
+        self._sounding = not self._held and filled == samples
+        self._position += samples
+        for arrival in self._arrived():
+            self._hear(arrival)
+            if arrival.reached is not None:
+                arrival.reached()
+        return out.tobytes()
+
+    def hold(self) -> None:
+        """Pause the voice where it is, with a short fade."""
+        if not self._held:
+            self._fade_out()
+            self._held = True
+
+    def release(self) -> None:
+        """Go on from where it was held: no word lost, none twice."""
+        if self._held:
+            self._held = False
+            self._fade_in = True
+
+    def cut(self) -> None:
+        """Drop all interruptible audio, what sounds now with a short fade.
+
+        `read` has already written how far each response was heard.
+        """
+        if not self._held and self._queue and self._queue[0].interruptible:
+            self._fade_out()
+        self._held = False
+        self._on_the_way = deque(a for a in self._on_the_way if not a.interruptible)
+        self._queue = deque(p for p in self._queue if not p.interruptible)
+
+    def _read_segment(self, segment: Segment, out: Samples, filled: int) -> int:
+        count = min(len(segment.samples) - segment.read, len(out) - filled)
+        end = segment.read + count
+        piece = segment.samples[segment.read : end]
+        if self._fade_in and count:
+            piece = _faded(piece, self._fade_length(), rising=True)
+            self._fade_in = False
+        out[filled : filled + count] = piece
+        while segment.marks and segment.marks[0][0] <= end:
+            sample, character = segment.marks.popleft()
+            at = self._position + filled + sample - segment.read
+            arrival = Arrival(at, segment.interruptible, None, segment.response, character)
+            self._on_the_way.append(arrival)
+        segment.read = end
+        return count
+
+    def _arrived(self) -> list[Arrival]:
+        """Take out what has left network and jitter buffer by now."""
+        heard = self._position - int(self.delay_ms * self.sample_rate / 1000)
+        arrived: list[Arrival] = []
+        while self._on_the_way and self._on_the_way[0].at <= heard:
+            arrived.append(self._on_the_way.popleft())
+        return arrived
+
+    def _hear(self, arrival: Arrival) -> None:
+        response = arrival.response
+        if response is not None and arrival.character > response.heard_to:
+            start, response.heard_to = response.heard_to, arrival.character
+            if self._on_heard is not None:
+                self._on_heard(response, start, arrival.character)
+
+    def _fade_out(self) -> None:
+        """Let what sounds now end in a tail instead of a click; the queue is left as it is."""
+        if not self._sounding:
+            return
+        length = self._fade_length()
+        pieces: list[Samples] = []
+        for part in self._queue:
+            if isinstance(part, Mark) or sum(map(len, pieces)) >= length:
+                break
+            pieces.append(part.samples[part.read : part.read + length])
+        if pieces:
+            self._tail = _faded(np.concatenate(pieces)[:length], length, rising=False)
+
+    def _read_tail(self, out: Samples) -> int:
+        count = min(len(self._tail), len(out))
+        out[:count] = self._tail[:count]
+        self._tail = self._tail[count:]
+        return count
+
+    def _fade_length(self) -> int:
+        return self.sample_rate * FADE_MS // 1000
+
+
+def _faded(samples: Samples, length: int, *, rising: bool) -> Samples:
+    ramp = np.linspace(0.0, 1.0, length, dtype=np.float32)[: len(samples)]
+    gain = np.ones(len(samples), np.float32)
+    gain[: len(ramp)] = ramp if rising else 1.0 - ramp
+    return (samples * gain).astype(np.int16)

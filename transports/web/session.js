@@ -1,0 +1,174 @@
+// One conversation with the server: WebRTC audio both ways, RTVI messages over the data channel.
+
+const PING_MS = 2000; // the server gives up a client it has not heard for 10 s
+const PLAYOUT_MS = 200; // how often the playout delay is reported while the bot speaks
+const CONNECT_MS = 15000;
+const GATHER_MS = 1000; // host candidates take a few ms; a slow interface is left out
+const RTVI_VERSION = "2.1.0";
+
+/** Why a session could not start or ended; `kind` says which message to show. */
+export class SessionError extends Error {
+  constructor(kind, message = "") {
+    super(message);
+    this.kind = kind;
+  }
+}
+
+/**
+ * Events: "message" (detail: an RTVI message), "ended" (detail: why the server went, or null after close()).
+ */
+export class Session extends EventTarget {
+  #peer = new RTCPeerConnection();
+  #channel = this.#peer.createDataChannel("chat", { ordered: true });
+  #audio;
+  #microphone;
+  #timers = [];
+  #over = false;
+  #jitter = { delay: 0, count: 0 };
+  #unmute = 0;
+  #sent = 0;
+
+  /** `audio`: the element that plays the bot. `microphone`: a MediaStream, or null to type only. */
+  constructor(audio, microphone) {
+    super();
+    this.#audio = audio;
+    this.#microphone = microphone;
+  }
+
+  /** Resolves when the bot is ready; throws a SessionError. */
+  async connect() {
+    const transceiver = this.#peer.addTransceiver("audio", {
+      direction: this.#microphone ? "sendrecv" : "recvonly",
+    });
+    if (this.#microphone) await transceiver.sender.replaceTrack(this.#microphone.getAudioTracks()[0]);
+    this.#peer.ontrack = ({ track }) => {
+      this.#audio.srcObject = new MediaStream([track]);
+      this.#audio.muted = false;
+    };
+    this.#peer.onconnectionstatechange = () => {
+      const state = this.#peer.connectionState;
+      if (state === "failed" || state === "closed") this.#end(state);
+      if (state === "disconnected") this.#after(3000, () => this.#peer.connectionState !== "connected" && this.#end(state));
+    };
+    const ready = new Promise((resolve, reject) => {
+      this.#channel.onopen = () => {
+        this.send("client-ready", { version: RTVI_VERSION, about: { library: "bargein-page" } });
+        this.#every(PING_MS, () => this.#sendText(`ping: ${Date.now()}`));
+        this.#every(PLAYOUT_MS, () => this.#reportPlayout());
+      };
+      this.#channel.onmessage = ({ data }) => {
+        const message = JSON.parse(data);
+        if (message.type === "bot-ready") resolve();
+        this.dispatchEvent(new CustomEvent("message", { detail: message }));
+      };
+      this.#channel.onclose = () => this.#end("channel closed");
+      this.addEventListener("ended", ({ detail }) => reject(new SessionError("unreachable", detail)));
+      this.#after(CONNECT_MS, () => reject(new SessionError("unreachable", "no answer in time")));
+    });
+    ready.catch(() => {});
+    await this.#peer.setLocalDescription();
+    await this.#gathered();
+    const answer = await this.#offer();
+    if (this.#over) throw new SessionError("cancelled");
+    await this.#peer.setRemoteDescription({ type: answer.type, sdp: answer.sdp });
+    await ready;
+    this.speaking = false;
+  }
+
+  /** Send an RTVI message. */
+  send(type, data = {}) {
+    this.#sendText(JSON.stringify({ label: "rtvi-ai", type, id: String(++this.#sent), data }));
+  }
+
+  /** Ask for an interruption, and be quiet at once: the server's answer and the audio under way take a moment. */
+  interrupt(level, reason) {
+    this.quiet(1000);
+    this.send("client-message", { t: "interrupt", d: { level, reason } });
+  }
+
+  /** Drop what is still in the jitter buffer: mute for as long as it holds. */
+  quiet(ms = this.delay + 60) {
+    this.#audio.muted = true;
+    clearTimeout(this.#unmute);
+    this.#unmute = setTimeout(() => (this.#audio.muted = false), ms);
+  }
+
+  /** Milliseconds from the server's sending a sample to its being played, as last measured. */
+  delay = 0;
+
+  /** Whether the bot speaks: only then is the playout delay worth reporting. */
+  speaking = false;
+
+  close() {
+    if (this.#over) return;
+    this.send("disconnect-bot");
+    this.#end(null);
+  }
+
+  async #gathered() {
+    if (this.#peer.iceGatheringState === "complete") return;
+    await new Promise((resolve) => {
+      this.#peer.onicegatheringstatechange = () => this.#peer.iceGatheringState === "complete" && resolve();
+      this.#after(GATHER_MS, resolve);
+    });
+  }
+
+  async #offer() {
+    const { type, sdp } = this.#peer.localDescription;
+    let response;
+    try {
+      response = await fetch("api/offer", {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ type, sdp }),
+        signal: AbortSignal.timeout(CONNECT_MS),
+      });
+    } catch (error) {
+      throw new SessionError("unreachable", error.message);
+    }
+    const body = await response.json().catch(() => ({}));
+    if (response.ok) return body;
+    throw new SessionError(response.status === 503 ? "busy" : "refused", body.message ?? `HTTP ${response.status}`);
+  }
+
+  async #reportPlayout() {
+    if (!this.speaking) return;
+    let trip = 0;
+    for (const stat of (await this.#peer.getStats()).values()) {
+      if (stat.type === "inbound-rtp" && stat.kind === "audio") {
+        const count = stat.jitterBufferEmittedCount - this.#jitter.count;
+        if (count > 0) this.delay = (1000 * (stat.jitterBufferDelay - this.#jitter.delay)) / count;
+        this.#jitter = { delay: stat.jitterBufferDelay, count: stat.jitterBufferEmittedCount };
+      } else if (stat.type === "candidate-pair" && stat.nominated) {
+        trip = 1000 * (stat.currentRoundTripTime ?? 0);
+      }
+    }
+    if (this.speaking) this.send("client-message", { t: "playout", d: { delay_ms: Math.round(this.delay + trip / 2) } });
+  }
+
+  #sendText(text) {
+    if (this.#channel.readyState === "open") this.#channel.send(text);
+  }
+
+  #every(ms, action) {
+    const timer = setInterval(action, ms);
+    this.#timers.push(() => clearInterval(timer));
+  }
+
+  #after(ms, action) {
+    const timer = setTimeout(action, ms);
+    this.#timers.push(() => clearTimeout(timer));
+  }
+
+  #end(reason) {
+    if (this.#over) return;
+    this.#over = true;
+    for (const cancel of this.#timers) cancel();
+    clearTimeout(this.#unmute);
+    this.#audio.srcObject = null;
+    // The goodbye must leave before the channel closes.
+    if (reason === null && this.#channel.readyState === "open") setTimeout(() => this.#peer.close(), 50);
+    else this.#peer.close();
+    this.dispatchEvent(new CustomEvent("ended", { detail: reason }));
+  }
+}
