@@ -29,7 +29,8 @@ LENGTHS = struct.Struct("!II")
 
 # The parent has sound to send each 20 ms. On two cores with all models at work its event loop waited up to
 # 118 ms for a core at niceness 0, up to 45 ms at 5, and less than 15 ms at 10.
-NICENESS = 10
+# The language model is far ahead of the voice soon: beside it, first audio took 100 ms at 19, 250 ms at 10.
+NICENESS = {"moonshine": 10, "piper": 10, "llama": 19}
 
 # Piper's raw output peaks at 0.35 to 0.75 of full scale. One fixed gain keeps the loudness of the pieces of a
 # sentence equal; Piper's own normalisation lifts each piece to full scale by a different factor.
@@ -177,7 +178,7 @@ def main(engine: str, *arguments: str) -> None:
     # Ctrl-C reaches the whole process group; the parent decides when its models end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "nice"):
-        os.nice(NICENESS)
+        os.nice(NICENESS[engine])
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what an engine prints must not get between the replies
     requests: queue.SimpleQueue[tuple[Header, bytes]] = queue.SimpleQueue()
