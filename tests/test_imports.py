@@ -9,11 +9,11 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_no_module_is_imported_twice() -> None:
-    ours = {
-        name: Path(module.__file__)
-        for name, module in list(sys.modules.items())
-        if getattr(module, "__file__", None) and name.partition(".")[0] not in ("bargein", "__main__")
-    }
+    ours: dict[str, Path] = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is not None and name.partition(".")[0] not in ("bargein", "__main__"):
+            ours[name] = Path(file)
     twins = [
         name
         for name, path in ours.items()
