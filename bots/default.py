@@ -36,9 +36,9 @@ def assistant(
             [
                 source,
                 VAD(SileroVAD()),
-                BargeIn(),
                 Turn(models.smart_turn),
                 STT(models.stt),
+                BargeIn(),
                 context.user,
                 LLM(
                     models.client,

@@ -336,6 +336,16 @@ class Session:
                 self.finish_response(response)
 
     @property
+    def responses(self) -> tuple[Response, ...]:
+        """The answers that have begun and are not finished, oldest first."""
+        return tuple(self._responses)
+
+    @property
+    def response_count(self) -> int:
+        """How many answers have begun since the session started."""
+        return self._response_count
+
+    @property
     def responding(self) -> bool:
         """Whether an answer is being made or said."""
         return bool(self._responses)

@@ -3,6 +3,7 @@
 from .bargein import BargeIn
 from .context import AssistantContext, Context, UserContext
 from .llm import LLM
+from .policies import Policies
 from .stt import STT
 from .tts import TTS, Sentences
 from .turn import Turn
@@ -16,6 +17,7 @@ __all__ = [
     "AssistantContext",
     "BargeIn",
     "Context",
+    "Policies",
     "Sentences",
     "Turn",
     "UserContext",

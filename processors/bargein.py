@@ -1,21 +1,284 @@
-"""Barge-in: the user speaks, the bot stops."""
+"""Barge-in: what the user says over the bot, held, judged, and let through to the rest of the bot or not."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 
-from ..pipeline import Processor, Reason, handles
-from ..pipeline.frames import FrameDirection, VADUserStartedSpeakingFrame
+from loguru import logger
+from pipecat.frames.frames import (
+    FunctionCallCancelFrame,
+    FunctionCallResultFrame,
+    FunctionCallsStartedFrame,
+    UserBackchannelFrame,
+)
+
+from ..pipeline import DOWNSTREAM, Level, Processor, SpeechInterruptedFrame, handles
+from ..pipeline.frames import (
+    BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
+    Frame,
+    FrameDirection,
+    InputAudioRawFrame,
+    InterimTranscriptionFrame,
+    InterruptionFrame,
+    SpeechHoldFrame,
+    SpeechOnlyInterruptionFrame,
+    SpeechReleaseFrame,
+    TranscriptionFrame,
+    TTSSpeakFrame,
+    UserPausedFrame,
+    UserResumedFrame,
+    UserStartedSpeakingFrame,
+    UserStoppedSpeakingFrame,
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
+)
+from .deciding import Bot, Decider, Decision, Phase, Verdict
+from .loudness import Loudness
+from .policies import BACKCHANNEL, BACKGROUND, MUTED, NOISE, Policies
+from .vad import PAUSE_MS, PossibleSpeechFrame
+
+# Words that did not count do after all when the user speaks on and interrupts within this time, s.
+SPEAKS_ON_S = 2.0
+
+# Characters a second of speech, for how much is left to say: 150 words of English a minute.
+CHARACTERS_PER_S = 15
 
 
 class BargeIn(Processor):
-    """Interrupts the session whenever the VAD hears the user begin to speak.
+    """Decides what the user's speech does to the bot, and carries it out.
 
-    Put it right behind the VAD. The report's milliseconds count from the onset of the speech.
+    Put it behind the STT. While nobody knows yet whether speech over the bot counts, no frame of that turn
+    passes. If it counts all of them follow, in order. If it does not they are dropped, and nothing is
+    answered; of a backchannel a UserBackchannelFrame goes on. The report of an interruption counts its
+    milliseconds from the onset of the speech.
+
+    Args:
+        policies: What interrupts, what does not.
     """
 
-    @handles(VADUserStartedSpeakingFrame)
-    def speech_began(self, frame: VADUserStartedSpeakingFrame, direction: FrameDirection) -> None:
-        onset = asyncio.get_running_loop().time() - frame.start_secs
-        self.session.interrupt(Reason.USER_SPEAKING, cause=onset)
+    def __init__(self, policies: Policies | None = None) -> None:
+        policies = policies or Policies()
+        self._false_alarm = policies.resume
+        resume_s = self._false_alarm.after_ms / 1000 if self._false_alarm else None
+        self.decider = Decider(policies.speaking, policies.thinking, resume_s)
+        self._loudness = Loudness()
+        # Of the user's turn.
+        self._in_turn = False
+        self._counts = False  # some of it does, so all of it does
+        self._has_words = False
+        self._withheld: list[Frame] = []  # its frames, until it counts
+        self._ignored = ""  # why the last stretch of it did not count
+        # What was said in turns that did not count, and when each was over.
+        self._dropped: list[tuple[float, TranscriptionFrame]] = []
+        # Of the bot.
+        self._speaking_since: float | None = None
+        self._replies = 0  # said to their end
+        # Words went to the model after so many answers; until the next begins it is on its way.
+        self._asked_after: int | None = None
+        self._tools: set[str] = set()  # ids of running calls
+        self._unheard = ""  # what the last full interruption cut off
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # The user --------------------------------------------------------------------------------------
+
+    @handles(InputAudioRawFrame)
+    def listen(self, frame: InputAudioRawFrame, direction: FrameDirection) -> None:
+        self._loudness.hear(frame.audio, frame.sample_rate)
         self.push(frame, direction)
+
+    @handles(PossibleSpeechFrame)
+    def speech_possible(self, frame: PossibleSpeechFrame) -> None:
+        self._note_stretch()
+        now = self._update()
+        self._act(self.decider.speech_possible(now, now - frame.start_secs))
+
+    @handles(
+        VADUserStartedSpeakingFrame,
+        UserStartedSpeakingFrame,
+        UserPausedFrame,
+        UserResumedFrame,
+        VADUserStoppedSpeakingFrame,
+        InterimTranscriptionFrame,
+        TranscriptionFrame,
+    )
+    def user(self, frame: Frame, direction: FrameDirection) -> None:
+        if direction is not DOWNSTREAM:
+            self.push(frame, direction)
+            return
+        self._in_turn = True
+        self._withheld.append(frame)
+        self._act(self._tell(frame))
+
+    @handles(UserStoppedSpeakingFrame)
+    def turn_ended(self, frame: UserStoppedSpeakingFrame, direction: FrameDirection) -> None:
+        if direction is not DOWNSTREAM:
+            self.push(frame, direction)
+            return
+        answers = self.session.response_count
+        if self._counts or not self._withheld:
+            self.push(frame)
+        else:
+            self._drop()
+        if self._counts and self._has_words:
+            self._asked_after = answers
+            self._loudness.learn()
+        self._in_turn = self._counts = self._has_words = False
+
+    # The bot ---------------------------------------------------------------------------------------
+
+    @handles(BotStartedSpeakingFrame)
+    def bot_started(self, frame: BotStartedSpeakingFrame, direction: FrameDirection) -> None:
+        self._speaking_since = asyncio.get_running_loop().time()
+        self.push(frame, direction)
+        self._bot_changed()
+
+    @handles(BotStoppedSpeakingFrame)
+    def bot_stopped(self, frame: BotStoppedSpeakingFrame, direction: FrameDirection) -> None:
+        self._speaking_since = None
+        self._replies += 1
+        self.push(frame, direction)
+        self._bot_changed()
+
+    @handles(FunctionCallsStartedFrame)
+    def tools_started(self, frame: FunctionCallsStartedFrame, direction: FrameDirection) -> None:
+        self._tools |= {call.tool_call_id for call in frame.function_calls}
+        self.push(frame, direction)
+
+    @handles(FunctionCallResultFrame, FunctionCallCancelFrame)
+    def tool_ended(
+        self, frame: FunctionCallResultFrame | FunctionCallCancelFrame, direction: FrameDirection
+    ) -> None:
+        self._tools.discard(frame.tool_call_id)
+        self.push(frame, direction)
+
+    @handles(InterruptionFrame, SpeechOnlyInterruptionFrame)
+    def interrupted(self, frame: InterruptionFrame | SpeechOnlyInterruptionFrame) -> None:
+        if isinstance(frame, InterruptionFrame):
+            self._asked_after = None
+        self.decider.interrupted()
+
+    @handles(SpeechInterruptedFrame)
+    def report(self, frame: SpeechInterruptedFrame) -> None:
+        # Not pushed on: the session tells every processor.
+        if frame.level is Level.FULL:
+            self._unheard = frame.unheard
+
+    # Deciding --------------------------------------------------------------------------------------
+
+    def _note_stretch(self) -> None:
+        if not self.decider.listening:
+            self._loudness.begin()
+
+    def _tell(self, frame: Frame) -> list[Decision]:
+        now, decider = self._update(), self.decider
+        match frame:
+            case VADUserStartedSpeakingFrame():
+                self._note_stretch()
+                return decider.speech_began(now, now - frame.start_secs)
+            case UserPausedFrame():
+                return decider.paused(now, now - PAUSE_MS / 1000)
+            case UserResumedFrame():
+                return decider.resumed(now)
+            case VADUserStoppedSpeakingFrame():
+                return decider.speech_stopped(now)
+            case TranscriptionFrame() | InterimTranscriptionFrame():
+                self._has_words = True
+                return decider.heard(now, frame.text)
+        return []
+
+    def _bot_changed(self) -> None:
+        self._act(self.decider.bot_changed(self._update()))
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._act(self.decider.tick(self._update()))
+
+    def _update(self) -> float:
+        """Tell the decider how things are; returns the time."""
+        now = asyncio.get_running_loop().time()
+        responses = self.session.responses
+        asked = self._asked_after == self.session.response_count
+        phase = Phase.THINKING if responses or asked else Phase.IDLE
+        if self._speaking_since is not None:
+            phase = Phase.SPEAKING
+        rest_s = None
+        if responses and all(response.complete for response in responses):
+            rest_s = sum(len(response.unheard) for response in responses) / CHARACTERS_PER_S
+        self.decider.bot = Bot(
+            phase=phase,
+            spoken_s=now - self._speaking_since if self._speaking_since is not None else 0.0,
+            rest_s=rest_s,
+            critical=bool(responses) and not responses[0].interruptible,
+            tool_running=bool(self._tools),
+            replies=self._replies,
+        )
+        self.decider.level_db = self._loudness.beside_usual_db
+        return now
+
+    def _act(self, decisions: list[Decision]) -> None:
+        onset, counted = self.decider.onset, self._take_counted()
+        for decision in decisions:
+            logger.debug("{}: {} ({})", self.name, decision.verdict, decision.reason)
+            match decision.verdict:
+                case Verdict.HOLD:
+                    self.push(SpeechHoldFrame())
+                case Verdict.RELEASE:
+                    self.push(SpeechReleaseFrame())
+                case Verdict.SPEECH:
+                    self.session.interrupt_speech(decision.reason, cause=onset)
+                case Verdict.FULL:
+                    self.session.interrupt(decision.reason, cause=onset)
+                case Verdict.IGNORE:
+                    self._ignored = decision.reason
+                case Verdict.RESUME:
+                    self._go_on()
+        for frame in counted:
+            self.push(frame)
+        self._schedule()
+
+    def _take_counted(self) -> list[Frame]:
+        """If the turn counts: all that was withheld, and what was said just before it."""
+        self._counts = self._counts or (self._in_turn and self.decider.counts)
+        if not self._counts:
+            return []
+        frames = [*(frame for _, frame in self._dropped_lately()), *self._withheld]
+        self._dropped, self._withheld = [], []
+        return frames
+
+    def _drop(self) -> None:
+        """The turn is over and did not count."""
+        now = asyncio.get_running_loop().time()
+        self._dropped = self._dropped_lately()
+        for frame in self._withheld:
+            if not isinstance(frame, TranscriptionFrame):
+                continue
+            if self._ignored == BACKCHANNEL:
+                self.push(UserBackchannelFrame(frame.text, frame.user_id, frame.timestamp))
+            if self._ignored not in (BACKGROUND, MUTED, NOISE):
+                self._dropped.append((now, frame))
+        self._withheld = []
+
+    def _dropped_lately(self) -> list[tuple[float, TranscriptionFrame]]:
+        lately = asyncio.get_running_loop().time() - SPEAKS_ON_S
+        return [(time, frame) for time, frame in self._dropped if time >= lately]
+
+    def _go_on(self) -> None:
+        if self._false_alarm is not None and self._unheard.strip():
+            self.push(TTSSpeakFrame(self._false_alarm.prefix + self._unheard.lstrip()))
+            self._unheard = ""
+
+    def _schedule(self) -> None:
+        deadline = self.decider.deadline
+        if self._timer is not None and (deadline is None or deadline < self._timer.when()):
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None and deadline is not None:
+            # In a context of its own: it works for no answer, and no interruption makes it stale.
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(deadline, self._tick, context=contextvars.Context())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..pipeline import Processor, handles
 from ..pipeline.frames import (
     FrameDirection,
     InputAudioRawFrame,
+    SystemFrame,
     UserPausedFrame,
     UserResumedFrame,
     VADUserStartedSpeakingFrame,
@@ -20,6 +22,21 @@ PAUSE_MS = 64
 
 # The model's memory wears out in long silence: it is cleared each so often without speech, ms (as Pipecat).
 FORGET_MS = 5000
+
+
+# Speech in a row that is a first sign of it, ms: two chunks, since one may be a click.
+SIGN_MS = 64
+
+
+@dataclass
+class PossibleSpeechFrame(SystemFrame):
+    """The first sign of speech: a VADUserStartedSpeakingFrame follows soon, or it was none.
+
+    Parameters:
+        start_secs: How long ago it began.
+    """
+
+    start_secs: float = 0.0
 
 
 class SpeechProbability(Protocol):
@@ -38,6 +55,8 @@ class SpeechProbability(Protocol):
 
 class VAD(Processor):
     """Pushes VADUserStartedSpeakingFrame and VADUserStoppedSpeakingFrame both ways.
+
+    Before a start, at the first sign of speech, a PossibleSpeechFrame goes downstream.
 
     Before a stop, as soon as silence sets in, a UserPausedFrame goes downstream, and a UserResumedFrame
     if it was none.
@@ -97,6 +116,8 @@ class VAD(Processor):
         elif self._run_ms >= self._start_ms:
             self._speaking, self._run_ms = True, 0.0
             self.broadcast(VADUserStartedSpeakingFrame, start_secs=self._start_ms / 1000)
+        elif self._run_ms - chunk_ms < SIGN_MS <= self._run_ms:
+            self.push(PossibleSpeechFrame(start_secs=self._run_ms / 1000))
 
     def _look_for_stop(self) -> None:
         if self._run_ms >= self._stop_ms:

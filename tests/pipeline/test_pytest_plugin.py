@@ -2,8 +2,6 @@
 
 import pytest
 
-pytest_plugins = ["pytester"]
-
 ASYNC_TESTS = """
     import asyncio, pytest
     from bargein.pipeline.testing import VirtualTimeLoop

@@ -14,7 +14,7 @@ from bargein.pipeline.frames import (
     VADUserStoppedSpeakingFrame,
 )
 from bargein.pipeline.testing import PipelineTest, regex
-from bargein.processors.vad import VAD
+from bargein.processors.vad import VAD, PossibleSpeechFrame
 
 from .fakes import FakeVAD
 
@@ -106,3 +106,19 @@ async def test_the_model_forgets_in_long_silence_and_never_in_speech() -> None:
         assert model.resets == 0
         test.send(audio(330, False))  # 10.6 s, 0.2 s of it until the stop
         assert model.resets == 2
+
+
+async def test_a_first_sign_is_told_before_the_start_and_each_time_it_comes() -> None:
+    async with PipelineTest(VAD(FakeVAD(), start_ms=96)) as test:
+        test.send(audio(1, True))
+        test.send(audio(1, False))
+        assert not test.received(PossibleSpeechFrame)
+        for _ in range(2):
+            test.send(audio(2, True))
+            await test.expect(PossibleSpeechFrame, start_secs=0.064)
+            test.send(audio(1, False))
+        test.send(audio(3, True))
+        await test.expect(PossibleSpeechFrame)
+        await test.expect(VADUserStartedSpeakingFrame)
+        test.send(audio(10, True))
+        assert len(test.received(PossibleSpeechFrame)) == 3
