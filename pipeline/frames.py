@@ -87,7 +87,13 @@ class SpeechOnlyInterruptionFrame(SystemFrame):
 
 @dataclass
 class SpeechHoldFrame(SystemFrame):
-    """The bot's voice pauses where it is, until a release or an interruption."""
+    """The bot's voice pauses where it is, until a release or an interruption.
+
+    Parameters:
+        gain: Above 0 the voice plays on at this gain instead (ducking); 1 is full.
+    """
+
+    gain: float = 0.0
 
 
 @dataclass

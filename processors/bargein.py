@@ -56,13 +56,15 @@ class BargeIn(Processor):
 
     Args:
         policies: What interrupts, what does not.
+        duck: While it is undecided, play the voice at this gain (0 to 1) instead of holding it.
     """
 
-    def __init__(self, policies: Policies | None = None) -> None:
+    def __init__(self, policies: Policies | None = None, *, duck: float = 0.0) -> None:
         policies = policies or Policies()
         self._false_alarm = policies.resume
         resume_s = self._false_alarm.after_ms / 1000 if self._false_alarm else None
         self.decider = Decider(policies.speaking, policies.thinking, resume_s)
+        self._duck = duck
         self._loudness = Loudness()
         # Of the user's turn.
         self._in_turn = False
@@ -227,7 +229,7 @@ class BargeIn(Processor):
             logger.debug("{}: {} ({})", self.name, decision.verdict, decision.reason)
             match decision.verdict:
                 case Verdict.HOLD:
-                    self.push(SpeechHoldFrame())
+                    self.push(SpeechHoldFrame(gain=self._duck))
                 case Verdict.RELEASE:
                     self.push(SpeechReleaseFrame())
                 case Verdict.SPEECH:

@@ -71,7 +71,7 @@ class AudioOutput(Processor):
 
     @handles(SpeechHoldFrame)
     def hold(self, frame: SpeechHoldFrame, direction: FrameDirection) -> None:
-        self.playout.hold()
+        self.playout.hold(frame.gain)
         self.push(frame, direction)
 
     @handles(SpeechReleaseFrame)

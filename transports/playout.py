@@ -75,7 +75,8 @@ class Playout:
         self._position = 0  # samples read since the beginning, silence included
         self._sounding = False  # the last read ended inside audio
         self._held = False
-        self._fade_in = False  # the next samples read must rise from silence
+        self._gain = 1.0  # of the last sample read; moves towards `_wanted_gain` as samples are read
+        self._wanted_gain = 1.0
         self._tail: Samples = np.empty(0, np.int16)  # audio that fades out after a hold or a cut
 
     @property
@@ -129,17 +130,19 @@ class Playout:
                 arrival.reached()
         return out.tobytes()
 
-    def hold(self) -> None:
-        """Pause the voice where it is, with a short fade."""
-        if not self._held:
+    def hold(self, gain: float = 0.0) -> None:
+        """Pause the voice where it is, or play on at this gain (0 to 1), with a short fade."""
+        if gain > 0:
+            self._wanted_gain = gain
+        elif not self._held:
             self._fade_out()
             self._held = True
 
     def release(self) -> None:
         """Go on from where it was held: no word lost, none twice."""
         if self._held:
-            self._held = False
-            self._fade_in = True
+            self._held, self._gain = False, 0.0
+        self._wanted_gain = 1.0
 
     def cut(self) -> None:
         """Drop all interruptible audio, what sounds now with a short fade.
@@ -149,6 +152,7 @@ class Playout:
         if not self._held and self._queue and self._queue[0].interruptible:
             self._fade_out()
         self._held = False
+        self._gain = self._wanted_gain = 1.0
         self._on_the_way = deque(a for a in self._on_the_way if not a.interruptible)
         self._queue = deque(p for p in self._queue if not p.interruptible)
 
@@ -156,10 +160,7 @@ class Playout:
         count = min(len(segment.samples) - segment.read, len(out) - filled)
         end = segment.read + count
         piece = segment.samples[segment.read : end]
-        if self._fade_in and count:
-            piece = _faded(piece, self._fade_length(), rising=True)
-            self._fade_in = False
-        out[filled : filled + count] = piece
+        out[filled : filled + count] = self._at_gain(piece)
         while segment.marks and segment.marks[0][0] <= end:
             sample, character = segment.marks.popleft()
             at = self._position + filled + sample - segment.read
@@ -194,7 +195,20 @@ class Playout:
                 break
             pieces.append(part.samples[part.read : part.read + length])
         if pieces:
-            self._tail = _faded(np.concatenate(pieces)[:length], length, rising=False)
+            samples = np.concatenate(pieces)[:length]
+            ramp = self._gain * np.linspace(1.0, 0.0, length, dtype=np.float32)[: len(samples)]
+            self._tail = (samples * ramp).astype(np.int16)
+
+    def _at_gain(self, samples: Samples) -> Samples:
+        """The samples at the gain wanted, which is reached at the pace of a fade."""
+        if self._gain == self._wanted_gain == 1.0 or not len(samples):
+            return samples
+        away = self._wanted_gain - self._gain
+        steps = np.arange(1, len(samples) + 1, dtype=np.float32) / self._fade_length()
+        gains = self._gain + np.sign(away) * np.minimum(steps, abs(away))
+        self._gain = self._wanted_gain if steps[-1] >= abs(away) else float(gains[-1])
+        scaled: Samples = np.rint(samples * gains).astype(np.int16)
+        return scaled
 
     def _read_tail(self, out: Samples) -> int:
         count = min(len(self._tail), len(out))
@@ -204,10 +218,3 @@ class Playout:
 
     def _fade_length(self) -> int:
         return self.sample_rate * FADE_MS // 1000
-
-
-def _faded(samples: Samples, length: int, *, rising: bool) -> Samples:
-    ramp = np.linspace(0.0, 1.0, length, dtype=np.float32)[: len(samples)]
-    gain = np.ones(len(samples), np.float32)
-    gain[: len(ramp)] = ramp if rising else 1.0 - ramp
-    return (samples * gain).astype(np.int16)

@@ -114,6 +114,39 @@ def test_a_hold_before_the_first_sound_loses_nothing() -> None:
     assert read(playout)[fade:] == list(range(fade + 1, 321))
 
 
+def test_a_ducked_voice_plays_on_quietly_and_comes_back_without_a_click() -> None:
+    playout = Playout(RATE)
+    response = Response("r1", text="one two")
+    playout.write(np.full(3200, 10_000, np.int16).tobytes(), response, ((1000, 3), (3200, 7)))
+    assert set(read(playout)) == {10_000}
+    playout.hold(0.2)
+    ducked = read(playout)
+    assert ducked[-1] == 2_000
+    assert read(playout) == [2_000] * BLOCK
+    assert response.heard == ""
+    playout.release()
+    back = read(playout)
+    assert back[-1] == 10_000
+    steps = np.abs(np.diff([10_000, *ducked, 2_000, *back, 10_000]))
+    assert steps.max() < 50
+    read(playout)
+    assert response.heard == "one"
+
+
+def test_a_cut_while_ducked_fades_from_there() -> None:
+    playout = Playout(RATE)
+    playout.write(np.full(3200, 10_000, np.int16).tobytes())
+    read(playout)
+    playout.hold(0.2)
+    read(playout)
+    playout.cut()
+    after = read(playout)
+    assert max(after) <= 2_000
+    assert after[-1] == 0
+    playout.write(np.full(320, 10_000, np.int16).tobytes())
+    assert set(read(playout)) == {10_000}
+
+
 @given(
     pieces=st.lists(st.integers(0, 900), min_size=1, max_size=6),
     actions=st.lists(st.sampled_from(["read", "hold", "release"]), max_size=30),
