@@ -1,13 +1,22 @@
-"""The conversation as the model sees it: what the user said and what of the answers was heard."""
+"""The conversation as the model sees it: what the user said, what of the answers was heard, and the tools."""
 
 from __future__ import annotations
 
+import json
+from bisect import insort_right
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, cast
 
-from pipecat.frames.frames import LLMMessagesAppendFrame
+from pipecat.frames.frames import (
+    FunctionCallResultFrame,
+    FunctionCallsStartedFrame,
+    LLMMessagesAppendFrame,
+)
 from pipecat.processors.aggregators.llm_context import LLMContext
 
-from ..pipeline import Level, Processor, handles
+from ..pipeline import Level, Processor, Response, handles
 from ..pipeline.frames import (
     LLMContextFrame,
     LLMFullResponseStartFrame,
@@ -17,7 +26,9 @@ from ..pipeline.frames import (
     TTSSpeakFrame,
     UserStoppedSpeakingFrame,
 )
+from .history import Limits, Message, estimate_tokens
 from .say import as_answer
+from .tools import RUNNING, as_text
 
 # How an answer that was cut off ends in the context. A mark in words ("[interrupted]") is worse: a small
 # model takes to saying it.
@@ -29,19 +40,31 @@ INTERRUPTED_NOTE = 'Where an earlier answer of yours ends in "—", the user int
 class Context:
     """The messages of one conversation, and the two processors that keep them.
 
-    Put `user` right before the LLM and `assistant` right behind it.
+    Put `user` right before the LLM and `assistant` right behind it. When a limit is passed the oldest
+    messages go; see `Limits.trim` for what never does.
 
     Args:
         instructions: The system prompt; what a cut-off answer looks like is added to it.
+        max_messages: Messages to keep, besides the system prompt; None for all.
+        max_tokens: Tokens to keep, the system prompt included; None for all.
+        count_tokens: Counts a message's tokens; by default an estimate, a quarter of its characters.
 
     Attributes:
         llm_context: Pipecat's context object, as carried by LLMContextFrames.
     """
 
-    def __init__(self, instructions: str = "You are a helpful voice assistant.") -> None:
+    def __init__(
+        self,
+        instructions: str = "You are a helpful voice assistant.",
+        *,
+        max_messages: int | None = None,
+        max_tokens: int | None = None,
+        count_tokens: Callable[[Message], int] = estimate_tokens,
+    ) -> None:
         self.llm_context = LLMContext([{"role": "system", "content": f"{instructions} {INTERRUPTED_NOTE}"}])
-        self.user = UserContext(self.llm_context)
-        self.assistant = AssistantContext(self.llm_context)
+        log = _Log(self.llm_context, Limits(max_messages, max_tokens, count_tokens))
+        self.user = UserContext(log)
+        self.assistant = AssistantContext(log)
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -49,57 +72,163 @@ class Context:
         return cast("list[dict[str, Any]]", self.llm_context.messages)
 
 
+class _Log:
+    """The messages of a context, which its two processors write."""
+
+    def __init__(self, llm_context: LLMContext, limits: Limits) -> None:
+        self.llm_context = llm_context
+        self._limits = limits
+
+    @property
+    def messages(self) -> list[Message]:
+        return cast("list[Message]", self.llm_context.messages)
+
+    def trim(self) -> None:
+        self.messages[:] = self._limits.trim(self.messages)
+
+
 class UserContext(Processor):
     """Adds each turn of the user to the context and asks for an answer."""
 
-    def __init__(self, context: LLMContext) -> None:
-        self._context = context
-        self._said: list[str] = []  # transcripts of the turn that is not over
+    def __init__(self, log: _Log) -> None:
+        self._log = log
+        self._said: list[tuple[str, str]] = []  # when and what, in the turn that is not over
+        # The last question and what it was put together from; it grows until something else follows it.
+        self._question: Message = {}
+        self._inputs: list[tuple[str, str]] = []
 
     @handles(TranscriptionFrame)
     def hear(self, frame: TranscriptionFrame) -> None:
-        self._said.append(frame.text)
+        self._said.append((frame.timestamp, frame.text))
         self.push(frame)
 
     @handles(UserStoppedSpeakingFrame)
     def answer(self, frame: UserStoppedSpeakingFrame) -> None:
         self.push(frame)
         if self._said:
-            self._context.add_message({"role": "user", "content": " ".join(self._said)})
+            for timestamp, text in self._said:
+                self._ask(timestamp, text)
             self._said.clear()
-            self.push(LLMContextFrame(self._context))
+            self._request()
 
     @handles(LLMMessagesAppendFrame)
     def append(self, frame: LLMMessagesAppendFrame) -> None:
         """Typed input, or whatever an application adds."""
-        self._context.add_messages(frame.messages)
+        for message in cast("list[Message]", frame.messages):
+            if message["role"] == "user" and isinstance(message["content"], str):
+                self._ask(None, message["content"])
+            else:
+                self._log.messages.append(message)
         if frame.run_llm:
-            self.push(LLMContextFrame(self._context))
+            self._request()
+
+    def _ask(self, timestamp: str | None, text: str) -> None:
+        """Add to the question, in the order of speaking; typed text counts as the latest.
+
+        What the user says before an answer was heard is one question: models answer the last message
+        alone, and the templates of some demand that user and assistant take turns.
+        """
+        last = self._log.messages[-1:]
+        if not last or last[0] is not self._question:
+            if last and last[0]["role"] == "user" and isinstance(last[0]["content"], str):
+                self._question, self._inputs = last[0], [("", last[0]["content"])]
+            else:
+                self._question, self._inputs = {"role": "user", "content": ""}, []
+                self._log.messages.append(self._question)
+        if timestamp is None:
+            timestamp = self._inputs[-1][0] if self._inputs else ""
+        insort_right(self._inputs, (timestamp, text), key=itemgetter(0))
+        self._question["content"] = " ".join(text for _, text in self._inputs)
+
+    def _request(self) -> None:
+        self._log.trim()
+        self.push(LLMContextFrame(self._log.llm_context))
+
+
+@dataclass
+class _Part:
+    """The text of an answer up to its next tool calls, and the message that holds both."""
+
+    message: Message
+    text: str = ""  # as given to be spoken
+    voice_stopped_at: int | None = None  # where in `text`
+
+    def write(self) -> None:
+        """Bring the message up to date."""
+        text, at = self.text, self.voice_stopped_at
+        if at is not None:
+            text = text[:at].rstrip() + SPEECH_STOPPED_MARK + text[at:]
+        if "tool_calls" not in self.message:
+            self.message["content"] = text
+        elif text.strip():
+            self.message["content"] = text.rstrip()
+        else:
+            self.message.pop("content", None)
+
+
+@dataclass
+class _Answer:
+    """An answer that an interruption may still shorten."""
+
+    response: Response
+    parts: list[_Part] = field(default_factory=list)
+    voice_stopped: bool = False  # the rest of it is text only
+
+    def heard(self) -> list[str]:
+        """What was heard of each part."""
+        left = self.response.heard
+        heard: list[str] = []
+        for part in self.parts:
+            last = part is self.parts[-1]  # a processor on the way may have made the text longer
+            heard.append(left if last else left[: len(part.text)])
+            left = left[len(part.text) :]
+        return heard
+
+    def add_part(self, message: Message) -> _Part:
+        """Begin a part; the first text behind the end of the voice says so."""
+        part = _Part(message)
+        if self.voice_stopped and all(p.voice_stopped_at is None for p in self.parts):
+            part.voice_stopped_at = 0
+        self.parts.append(part)
+        return part
+
+    def stop_voice(self) -> None:
+        """Mark where the voice stopped: in the first part that was not heard to its end."""
+        self.voice_stopped = True
+        spoken = [(p, len(heard)) for p, heard in zip(self.parts, self.heard(), strict=True) if p.text]
+        if spoken:
+            part, at = next(((p, at) for p, at in spoken if at < len(p.text)), spoken[-1])
+            part.voice_stopped_at = at
+            part.write()
 
 
 class AssistantContext(Processor):
-    """Adds each answer to the context and, when it is interrupted, leaves in it what was heard."""
+    """Adds answers and tool calls to the context; of an interrupted answer it leaves what was heard.
 
-    def __init__(self, context: LLMContext) -> None:
-        self._context = context
-        # Answers that an interruption may still shorten, by response id; written here alone.
-        self._open: dict[str, dict[str, Any]] = {}
+    Calls enter the context together with a result for each, which says that the call is still running
+    until there is a better one. So at every moment each call has exactly one result.
+    """
+
+    def __init__(self, log: _Log) -> None:
+        self._log = log
+        self._answers: dict[str, _Answer] = {}  # by response id, oldest first
+        self._pending: dict[str, Message] = {}  # results of calls that still run, by call id
 
     @handles(LLMFullResponseStartFrame)
     def begin(self, frame: LLMFullResponseStartFrame) -> None:
-        response = self.response
-        if response is not None:
-            # An answer that was heard to its end, or replaced, can no longer change.
-            self._open = {response.id: {"role": "assistant", "content": ""}}
+        # An answer that was heard to its end can no longer change.
+        self._answers = {i: a for i, a in self._answers.items() if not a.response.finished}
+        if self.response is not None:
+            self._answers[self.response.id] = _Answer(self.response)
         self.push(frame)
 
     @handles(LLMTextFrame)
     def add(self, frame: LLMTextFrame) -> None:
-        message = self._open.get(self.response.id) if self.response is not None else None
-        if message is not None and frame.append_to_context:
-            if not message["content"]:
-                self._context.add_message(cast("Any", message))
-            message["content"] += frame.text
+        answer = self._answers.get(self.response.id) if self.response is not None else None
+        if answer is not None and frame.append_to_context:
+            part = self._part(answer)
+            part.text += frame.text
+            part.write()
         self.push(frame)
 
     @handles(TTSSpeakFrame)
@@ -111,19 +240,77 @@ class AssistantContext(Processor):
             self.add(text)
             self.push(end)
 
+    @handles(FunctionCallsStartedFrame)
+    def call(self, frame: FunctionCallsStartedFrame) -> None:
+        answer = self._answers.get(self.response.id) if self.response is not None else None
+        messages = self._log.messages
+        part = answer.parts[-1] if answer is not None and answer.parts else None
+        if part is None or part.message is not messages[-1]:
+            messages.append({"role": "assistant"})
+            part = answer.add_part(messages[-1]) if answer is not None else _Part(messages[-1])
+        part.message["tool_calls"] = [
+            {
+                "id": c.tool_call_id,
+                "type": "function",
+                "function": {"name": c.function_name, "arguments": json.dumps(c.arguments)},
+            }
+            for c in frame.function_calls
+        ]
+        part.write()
+        for c in frame.function_calls:
+            result = {"role": "tool", "tool_call_id": c.tool_call_id, "content": RUNNING}
+            self._pending[c.tool_call_id] = result
+            messages.append(result)
+        self.push(frame)
+
+    @handles(FunctionCallResultFrame)
+    def returned(self, frame: FunctionCallResultFrame) -> None:
+        result = self._pending.pop(frame.tool_call_id, None)
+        if result is not None:
+            result["content"] = as_text(frame.result)
+            self._log.trim()
+        self.push(frame)
+
     @handles(SpeechInterruptedFrame)
     def cut(self, frame: SpeechInterruptedFrame) -> None:
-        message = self._open.get(frame.response_id or "")
-        if message is None or not message["content"]:
+        ids = list(self._answers)
+        if frame.response_id not in ids:
             return
-        heard = frame.heard.rstrip()
-        if frame.level is Level.SPEECH:
-            rest = message["content"][len(frame.heard) :]
-            message["content"] = f"{heard}{SPEECH_STOPPED_MARK}{rest}"
-        elif heard:
-            message["content"] = heard + INTERRUPTED_MARK
-        else:
-            messages = [m for m in self._context.messages if m is not message]
-            self._context.set_messages(messages)
-        if frame.level is Level.FULL:
-            self._open.clear()
+        # Answers are spoken in order: those before the first that was cut had been heard to their end.
+        for response_id in ids[ids.index(frame.response_id) :]:
+            answer = self._answers[response_id]
+            if not answer.response.interruptible:
+                continue
+            if frame.level is Level.SPEECH:
+                answer.stop_voice()
+            else:
+                self._cut(answer)
+                del self._answers[response_id]
+
+    def _part(self, answer: _Answer) -> _Part:
+        """Where the answer's text goes: what is said while tools run belongs to the message that called."""
+        if answer.parts:
+            calls = answer.parts[-1].message.get("tool_calls", [])
+            if not calls or any(call["id"] in self._pending for call in calls):
+                return answer.parts[-1]
+        self._log.messages.append({"role": "assistant"})
+        return answer.add_part(self._log.messages[-1])
+
+    def _cut(self, answer: _Answer) -> None:
+        if answer.voice_stopped:  # all of it was heard or shown
+            for part in answer.parts[::-1]:
+                if part.text.strip():
+                    part.message["content"] = part.message["content"].rstrip() + INTERRUPTED_MARK
+                    return
+            return
+        mark = INTERRUPTED_MARK
+        for part, heard in list(zip(answer.parts, answer.heard(), strict=True))[::-1]:
+            words = heard.rstrip()
+            if words:
+                part.message["content"] = words + mark
+                mark = ""
+            elif "tool_calls" in part.message:
+                part.message.pop("content", None)
+            else:
+                messages = self._log.messages
+                messages[:] = [m for m in messages if m is not part.message]

@@ -2,51 +2,190 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+import asyncio
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
-from ..pipeline import Processor, handles
+from loguru import logger
+from pipecat.frames.frames import FunctionCallFromLLM, FunctionCallsStartedFrame
+
+from ..pipeline import BargeinError, Processor, Response, handles
 from ..pipeline.frames import (
+    InterruptionFrame,
     LLMContextFrame,
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
     LLMTextFrame,
 )
+from .tools import NOT_STARTED, SESSION_ENDED, ToolCall, Tools
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
+    from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
+    from pipecat.processors.aggregators.llm_context import LLMContext
+
+# How often an answer after which the session ends is looked at, s.
+END_POLL_S = 0.05
+
+
+class CallsNotRecorded(BargeinError, RuntimeError):
+    """Raised when the model calls a tool and nothing writes the call into the context."""
 
 
 class LLM(Processor):
     """Answers each LLMContextFrame with a stream of LLMTextFrames between a start and an end frame.
 
-    A full interruption closes the HTTP connection, so that the server stops generating.
+    A full interruption closes the HTTP connection, so that the server stops generating. The tools that
+    an answer calls run side by side, and their results go back to the model before it goes on; each call
+    is announced with Pipecat's FunctionCallsStartedFrame, FunctionCallInProgressFrame and
+    FunctionCallResultFrame, in both directions. `context.assistant`, right behind, writes them into the
+    context. No turn waits for a tool of an earlier one.
 
     Args:
         client: The `openai` client, for any base URL; the caller closes it.
         model: The model's name at that server.
+        tools: Functions the model may call; see `Tools`.
+        max_steps: How often in one answer the model may call tools; after that it has to speak.
         options: Further arguments of `chat.completions.create`, such as `temperature` or `max_tokens`.
     """
 
-    def __init__(self, client: AsyncOpenAI, model: str, **options: Any) -> None:
+    def __init__(
+        self,
+        client: AsyncOpenAI,
+        model: str,
+        *,
+        tools: Tools | Iterable[Callable[..., Any]] = (),
+        max_steps: int = 5,
+        **options: Any,
+    ) -> None:
         self._client = client
         self._model = model
+        self._tools = tools if isinstance(tools, Tools) else Tools(tools)
+        self._max_steps = max_steps
         self._options = options
+        # All that may have no result yet; those to "keep" outlive their answer.
+        self._calls: list[ToolCall] = []
+
+    async def stop(self) -> None:
+        for call in self._calls:
+            call.settle(SESSION_ENDED)
+        self._calls.clear()
 
     @handles(LLMContextFrame)
     async def answer(self, frame: LLMContextFrame) -> None:
-        with self.session.respond():
+        with self.session.respond() as response:
             self.push(LLMFullResponseStartFrame())
             try:
-                await self._generate(cast("list[Any]", frame.context.messages))
+                ends_session = await self._answer(frame.context, response)
             finally:
                 self.push(LLMFullResponseEndFrame())
+            if ends_session:
+                self.spawn(self._end_when_said(response), f"{self.name}.end")
 
-    async def _generate(self, messages: list[Any]) -> None:
+    @handles(InterruptionFrame)
+    def interrupted(self, frame: InterruptionFrame) -> None:
+        for call in self._calls:
+            call.interrupt()
+
+    async def _answer(self, context: LLMContext, response: Response) -> bool:
+        """Generate and call tools in turn; returns whether a tool wants the session to end."""
+        ends_session = False
+        for step in range(self._max_steps + 1):
+            may_call = step < self._max_steps
+            asked = await self._generate(context, may_call)
+            # A library may have swallowed the cancellation: what was interrupted must not act.
+            if not asked or response.finished:
+                break
+            if not may_call:
+                logger.warning("{}: calls tools although it may not any more", self.name)
+                break
+            calls = await self._call(asked, context, response)
+            ends_session = ends_session or any(call.ends_session for call in calls)
+        return ends_session
+
+    async def _generate(self, context: LLMContext, may_call: bool) -> list[_Asked]:
+        """Stream one completion; returns the calls it asks for, complete and in order."""
+        options = dict(self._options)
+        if len(self._tools):
+            options["tools"] = self._tools.schemas
+            if not may_call:
+                options["tool_choice"] = "none"
+        # A copy: the context may change while the request is being sent.
+        messages: list[Any] = [dict(m) if isinstance(m, dict) else m for m in context.messages]
         stream = await self._client.chat.completions.create(
-            model=self._model, messages=messages, stream=True, **self._options
+            model=self._model, messages=messages, stream=True, **options
         )
+        asked: list[_Asked] = []
+        text = ""
         async with stream:
             async for chunk in stream:
-                text = chunk.choices[0].delta.content if chunk.choices else None
-                if text:
+                if not chunk.choices:
+                    continue
+                delta = chunk.choices[0].delta
+                if delta.content:
+                    text = delta.content
                     self.push(LLMTextFrame(text))
+                for part in delta.tool_calls or ():
+                    _collect(asked, part)
+        if asked and text and not text.endswith("\n"):
+            self.push(LLMTextFrame("\n"))  # so that what was said so far is spoken while the tools run
+        return asked
+
+    async def _call(self, asked: list[_Asked], context: LLMContext, response: Response) -> list[ToolCall]:
+        """Record the calls, run them side by side and wait until each has its result."""
+        taken = {m.get("tool_call_id") for m in context.messages if isinstance(m, dict)}
+        calls: list[ToolCall] = []
+        for a in asked:
+            # Some servers give no ids, or count from 0 in each answer.
+            call_id = a.id if a.id and a.id not in taken else f"call_{uuid4().hex[:12]}"
+            taken.add(call_id)
+            # A name that breaks the rule would make each later request invalid.
+            name = re.sub(r"[^A-Za-z0-9_-]", "_", a.name)[:64] or "unnamed"
+            calls.append(ToolCall(self, self._tools, call_id, name, a.arguments))
+        self.broadcast(
+            FunctionCallsStartedFrame,
+            function_calls=[FunctionCallFromLLM(c.name, c.id, c.arguments, context) for c in calls],
+        )
+        recorded = {m.get("tool_call_id") for m in context.messages if isinstance(m, dict)}
+        if calls[0].id not in recorded:
+            raise CallsNotRecorded("nothing keeps tool calls: put context.assistant right behind the LLM")
+        self._calls = [call for call in self._calls if not call.settled.done()] + calls
+        for call in calls:
+            if response.finished:
+                call.settle(NOT_STARTED)
+            else:
+                call.start()
+        await asyncio.wait([call.settled for call in calls])
+        return calls
+
+    async def _end_when_said(self, response: Response) -> None:
+        """Started by the answer, so an interruption cancels this too."""
+        while not response.finished:  # noqa: ASYNC110 - a response tells nobody when it is finished
+            await asyncio.sleep(END_POLL_S)
+        self.session.end()
+
+
+@dataclass
+class _Asked:
+    """A call as the model streams it."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+def _collect(asked: list[_Asked], part: ChoiceDeltaToolCall) -> None:
+    """Add a piece of a call to the call it belongs to."""
+    call = next((a for a in reversed(asked) if a.index == part.index), None)
+    # Some servers give every call the index 0 and tell them apart by their ids.
+    if call is None or (part.id and call.id and part.id != call.id):
+        call = _Asked(part.index)
+        asked.append(call)
+    call.id = part.id or call.id
+    if part.function is not None:
+        call.name += part.function.name or ""
+        call.arguments += part.function.arguments or ""

@@ -19,7 +19,7 @@ from bargein.pipeline.testing import PipelineTest, regex
 from bargein.processors.context import Context
 from bargein.processors.llm import LLM
 
-from ..servers.openai_server import OpenAIServer
+from ..servers.openai_server import OpenAIServer, invalid, tool_calls
 
 pytestmark = pytest.mark.real_time
 
@@ -95,3 +95,87 @@ async def test_a_server_that_is_not_there_is_an_error_and_ends_nothing() -> None
             error = await test.expect(ErrorFrame, UPSTREAM, error=regex("^LLM: APIConnectionError"))
             assert "secret" not in error.error
             await test.expect(LLMFullResponseEndFrame)
+
+
+async def test_parallel_calls_over_the_wire() -> None:
+    """Two tools that each wait for the other: they run side by side, and the model gets both results."""
+    arrived = {"left": asyncio.Event(), "right": asyncio.Event()}
+
+    async def meet(here: str, there: str) -> str:
+        """Meet somebody.
+
+        Args:
+            here: Where you wait.
+            there: Where the other waits.
+        """
+        arrived[here].set()
+        await arrived[there].wait()
+        return f"met from the {here}"
+
+    async with OpenAIServer().serving() as server:
+        server.script(
+            [
+                "One ",
+                "moment.",
+                *tool_calls(
+                    ("meet", '{"here": "left", "there": "right"}', "a"),
+                    ("meet", '{"here": "right", "there": "left"}', "b"),
+                    size=3,
+                ),
+            ],
+            ["They met."],
+        )
+        async with AsyncOpenAI(base_url=server.base_url, api_key="secret", max_retries=0) as client:
+            context = Context("Be brief.")
+            context.llm_context.add_message({"role": "user", "content": "hi"})
+            async with PipelineTest(LLM(client, "m", tools=[meet]), context.assistant) as test:
+                test.send(LLMContextFrame(context.llm_context))
+                await test.expect(LLMTextFrame, where=lambda f: f.text == "One ")
+                await test.expect(LLMFullResponseEndFrame)
+        first, second = server.requests
+        parameters = first.body["tools"][0]["function"]["parameters"]
+        assert parameters["properties"]["here"] == {"type": "string", "description": "Where you wait."}
+        assert "tools" in second.body
+        assert [m["role"] for m in second.messages[1:]] == ["user", "assistant", "tool", "tool"]
+        assert [m["content"] for m in second.messages if m["role"] == "tool"] == [
+            "met from the left",
+            "met from the right",
+        ]
+        assert context.messages[-1] == {"role": "assistant", "content": "They met."}
+
+
+async def test_a_history_with_an_interrupted_call_is_accepted_over_the_wire() -> None:
+    began = asyncio.Event()
+
+    async def wait() -> None:
+        """Wait for ever."""
+        began.set()
+        await asyncio.Event().wait()
+
+    async with OpenAIServer().serving() as server:
+        server.script(tool_calls(("wait", "{}")), ["Hello."])
+        async with AsyncOpenAI(base_url=server.base_url, api_key="secret", max_retries=0) as client:
+            context = Context("Be brief.")
+            context.llm_context.add_message({"role": "user", "content": "hi"})
+            async with PipelineTest(LLM(client, "m", tools=[wait]), context.assistant) as test:
+                test.send(LLMContextFrame(context.llm_context))
+                await asyncio.wait_for(began.wait(), 5)
+                test.interrupt()
+                context.llm_context.add_message({"role": "user", "content": "so?"})
+                test.send(LLMContextFrame(context.llm_context))
+                await test.expect(LLMTextFrame, text="Hello.")
+                await test.expect(LLMFullResponseEndFrame)
+        assert await asyncio.wait_for(server.requests[1].outcome, 5) == "finished"
+        assert invalid(context.messages) is None
+
+
+async def test_a_history_that_is_not_valid_is_refused_by_the_server() -> None:
+    """The server of these tests does notice."""
+    async with OpenAIServer().serving() as server:
+        async with AsyncOpenAI(base_url=server.base_url, api_key="secret", max_retries=0) as client:
+            context = Context("Be brief.")
+            context.messages.append({"role": "tool", "tool_call_id": "x", "content": "orphan"})
+            async with PipelineTest(LLM(client, "m")) as test:
+                test.send(LLMContextFrame(context.llm_context))
+                await test.expect(ErrorFrame, UPSTREAM, error=regex("BadRequestError.*without its call"))
+        assert server.requests[0].outcome.result() == "refused"
