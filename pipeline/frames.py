@@ -16,6 +16,8 @@ from pipecat.frames.frames import (
     CancelFrame,
     ControlFrame,
     DataFrame,
+    EagerEndOfTurnCancelFrame,
+    EagerTranscriptionFrame,
     EndFrame,
     EndWorkerFrame,
     ErrorFrame,
@@ -42,6 +44,7 @@ from pipecat.frames.frames import (
     VADUserStoppedSpeakingFrame,
 )
 from pipecat.frames.frames import InterruptionFrame as PipecatInterruptionFrame
+from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameDirection
 
 
@@ -116,6 +119,22 @@ class UserResumedFrame(SystemFrame):
 
 
 @dataclass
+class LikelyEndOfTurnFrame(SystemFrame):
+    """The user's turn is probably over, but not yet taken as over: a model may begin on an answer."""
+
+
+@dataclass
+class SpeculationFrame(DataFrame):
+    """A context as it will be if the turn ends now, for models that can answer ahead.
+
+    What is made of it must reach nobody before an LLMContextFrame with the same messages comes, and is
+    void after an EagerEndOfTurnCancelFrame.
+    """
+
+    context: LLMContext
+
+
+@dataclass
 class SpeechInterruptedFrame(SystemFrame):
     """The report of one finished interruption; there is exactly one for each.
 
@@ -170,6 +189,8 @@ __all__ = [
     "CancelFrame",
     "ControlFrame",
     "DataFrame",
+    "EagerEndOfTurnCancelFrame",
+    "EagerTranscriptionFrame",
     "EndFrame",
     "EndWorkerFrame",
     "ErrorFrame",
@@ -183,10 +204,12 @@ __all__ = [
     "LLMFullResponseStartFrame",
     "LLMTextFrame",
     "Level",
+    "LikelyEndOfTurnFrame",
     "OutputAudioRawFrame",
     "PipecatInterruptionFrame",
     "Reason",
     "SentenceFrame",
+    "SpeculationFrame",
     "SpeechHoldFrame",
     "SpeechInterruptedFrame",
     "SpeechOnlyInterruptionFrame",

@@ -18,13 +18,20 @@ from pipecat.processors.aggregators.llm_context import LLMContext
 
 from ..pipeline import Level, Processor, Response, handles
 from ..pipeline.frames import (
+    EagerEndOfTurnCancelFrame,
+    EagerTranscriptionFrame,
+    FrameDirection,
+    LikelyEndOfTurnFrame,
     LLMContextFrame,
     LLMFullResponseStartFrame,
     LLMTextFrame,
+    SpeculationFrame,
     SpeechInterruptedFrame,
     TranscriptionFrame,
     TTSSpeakFrame,
+    UserResumedFrame,
     UserStoppedSpeakingFrame,
+    VADUserStartedSpeakingFrame,
 )
 from .history import Limits, Message, estimate_tokens
 from .say import as_answer
@@ -84,14 +91,24 @@ class _Log:
         return cast("list[Message]", self.llm_context.messages)
 
     def trim(self) -> None:
-        self.messages[:] = self._limits.trim(self.messages)
+        self.messages[:] = self.trimmed(self.messages)
+
+    def trimmed(self, messages: list[Message]) -> list[Message]:
+        return self._limits.trim(messages)
 
 
 class UserContext(Processor):
-    """Adds each turn of the user to the context and asks for an answer."""
+    """Adds each turn of the user to the context and asks for an answer.
+
+    When the turn is likely to end and its words are known, it asks for one with a SpeculationFrame.
+    """
 
     def __init__(self, log: _Log) -> None:
         self._log = log
+        # Of a pause in the turn: what the transcript would be, and whether the turn is likely to end.
+        self._eager: EagerTranscriptionFrame | None = None
+        self._likely = False
+        self._speculates = False  # a SpeculationFrame left and nothing has followed it
         self._said: list[tuple[str, str]] = []  # when and what, in the turn that is not over
         # The last question and what it was put together from; it grows until something else follows it.
         self._question: Message = {}
@@ -102,8 +119,27 @@ class UserContext(Processor):
         self._said.append((frame.timestamp, frame.text))
         self.push(frame)
 
+    @handles(EagerTranscriptionFrame)
+    def guess(self, frame: EagerTranscriptionFrame) -> None:
+        self._eager = frame
+        self._speculate()
+
+    @handles(LikelyEndOfTurnFrame)
+    def likely(self, frame: LikelyEndOfTurnFrame) -> None:
+        self._likely = True
+        self._speculate()
+
+    @handles(UserResumedFrame, VADUserStartedSpeakingFrame)
+    def speaks_on(self, frame: UserResumedFrame | VADUserStartedSpeakingFrame, way: FrameDirection) -> None:
+        self._eager, self._likely = None, False
+        if self._speculates:
+            self._speculates = False
+            self.push(EagerEndOfTurnCancelFrame())
+        self.push(frame, way)
+
     @handles(UserStoppedSpeakingFrame)
     def answer(self, frame: UserStoppedSpeakingFrame) -> None:
+        self._eager, self._likely, self._speculates = None, False, False
         self.push(frame)
         if self._said:
             for timestamp, text in self._said:
@@ -128,21 +164,46 @@ class UserContext(Processor):
         What the user says before an answer was heard is one question: models answer the last message
         alone, and the templates of some demand that user and assistant take turns.
         """
-        last = self._log.messages[-1:]
-        if not last or last[0] is not self._question:
-            if last and last[0]["role"] == "user" and isinstance(last[0]["content"], str):
-                self._question, self._inputs = last[0], [("", last[0]["content"])]
-            else:
-                self._question, self._inputs = {"role": "user", "content": ""}, []
-                self._log.messages.append(self._question)
-        if timestamp is None:
-            timestamp = self._inputs[-1][0] if self._inputs else ""
-        insort_right(self._inputs, (timestamp, text), key=itemgetter(0))
-        self._question["content"] = " ".join(text for _, text in self._inputs)
+        inputs = self._open_inputs()
+        if inputs is None:
+            inputs = []
+            self._log.messages.append({"role": "user", "content": ""})
+        self._question, self._inputs = self._log.messages[-1], inputs
+        self._question["content"] = _put_in(inputs, timestamp, text)
+
+    def _open_inputs(self) -> list[tuple[str, str]] | None:
+        """What the last message was put together from, if it is a question that may grow."""
+        last = self._log.messages[-1] if self._log.messages else {}
+        if last and last is self._question:
+            return self._inputs
+        if last and last["role"] == "user" and isinstance(last["content"], str):
+            return [("", last["content"])]
+        return None
+
+    def _speculate(self) -> None:
+        if self._eager is None or not self._likely or self._speculates or self.session.responding:
+            return
+        inputs = self._open_inputs()
+        messages = self._log.messages[: None if inputs is None else -1]
+        inputs = list(inputs or ())
+        content = ""
+        for timestamp, text in [*self._said, (self._eager.timestamp, self._eager.text)]:
+            content = _put_in(inputs, timestamp, text)
+        messages = self._log.trimmed([*messages, {"role": "user", "content": content}])
+        self._speculates = True
+        self.push(SpeculationFrame(LLMContext(cast("list[Any]", messages))))
 
     def _request(self) -> None:
         self._log.trim()
         self.push(LLMContextFrame(self._log.llm_context))
+
+
+def _put_in(inputs: list[tuple[str, str]], timestamp: str | None, text: str) -> str:
+    """Add to the inputs of a question where it was spoken; returns the question."""
+    if timestamp is None:
+        timestamp = inputs[-1][0] if inputs else ""
+    insort_right(inputs, (timestamp, text), key=itemgetter(0))
+    return " ".join(text for _, text in inputs)
 
 
 @dataclass
@@ -173,6 +234,13 @@ class _Answer:
     response: Response
     parts: list[_Part] = field(default_factory=list)
     voice_stopped: bool = False  # the rest of it is text only
+
+    @property
+    def ended(self) -> bool:
+        """Whether all of it was generated and then heard or shown: nothing can shorten it any more."""
+        text = "".join(part.text for part in self.parts)
+        heard = self.response.heard.strip() == text.strip()
+        return self.response.complete and (heard or self.voice_stopped)
 
     def heard(self) -> list[str]:
         """What was heard of each part."""
@@ -279,7 +347,7 @@ class AssistantContext(Processor):
         # Answers are spoken in order: those before the first that was cut had been heard to their end.
         for response_id in ids[ids.index(frame.response_id) :]:
             answer = self._answers[response_id]
-            if not answer.response.interruptible:
+            if answer.ended or not answer.response.interruptible:
                 continue
             if frame.level is Level.SPEECH:
                 answer.stop_voice()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -14,17 +15,20 @@ from pipecat.frames.frames import FunctionCallFromLLM, FunctionCallsStartedFrame
 
 from ..pipeline import BargeinError, Processor, Response, handles
 from ..pipeline.frames import (
+    EagerEndOfTurnCancelFrame,
     InterruptionFrame,
     LLMContextFrame,
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
     LLMTextFrame,
+    SpeculationFrame,
 )
+from .speculation import Speculation
 from .tools import NOT_STARTED, SESSION_ENDED, ToolCall, Tools
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
-    from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
+    from openai.types.chat.chat_completion_chunk import ChoiceDelta, ChoiceDeltaToolCall
     from pipecat.processors.aggregators.llm_context import LLMContext
 
 # How often an answer after which the session ends is looked at, s.
@@ -44,12 +48,19 @@ class LLM(Processor):
     FunctionCallResultFrame, in both directions. `context.assistant`, right behind, writes them into the
     context. No turn waits for a tool of an earlier one.
 
+    A SpeculationFrame starts a completion ahead of its turn; the LLMContextFrame with the same messages
+    takes it over, anything else throws it away.
+
     Args:
         client: The `openai` client, for any base URL; the caller closes it.
         model: The model's name at that server.
         tools: Functions the model may call; see `Tools`.
         max_steps: How often in one answer the model may call tools; after that it has to speak.
         options: Further arguments of `chat.completions.create`, such as `temperature` or `max_tokens`.
+
+    Attributes:
+        tokens: Pieces of text received in answers.
+        wasted_tokens: Pieces received ahead of a turn and thrown away.
     """
 
     def __init__(
@@ -66,6 +77,8 @@ class LLM(Processor):
         self._tools = tools if isinstance(tools, Tools) else Tools(tools)
         self._max_steps = max_steps
         self._options = options
+        self._speculation: Speculation | None = None
+        self.tokens = self.wasted_tokens = 0
         # All that may have no result yet; those to "keep" outlive their answer.
         self._calls: list[ToolCall] = []
 
@@ -85,8 +98,22 @@ class LLM(Processor):
             if ends_session:
                 self.spawn(self._end_when_said(response), f"{self.name}.end")
 
+    @handles(SpeculationFrame)
+    def speculate(self, frame: SpeculationFrame) -> None:
+        """Begin on an answer; it waits, unseen, for the turn to be confirmed."""
+        self._forget()
+        speculation = self._speculation = Speculation(_copy(frame.context))
+        work = self._ask_ahead(speculation)
+        speculation.task = self.spawn(work, f"{self.name}.speculation")
+
+    @handles(EagerEndOfTurnCancelFrame)
+    def forget(self, frame: EagerEndOfTurnCancelFrame) -> None:
+        self._forget()
+        self.push(frame)
+
     @handles(InterruptionFrame)
     def interrupted(self, frame: InterruptionFrame) -> None:
+        self._forget()
         for call in self._calls:
             call.interrupt()
 
@@ -108,23 +135,20 @@ class LLM(Processor):
 
     async def _generate(self, context: LLMContext, may_call: bool) -> list[_Asked]:
         """Stream one completion; returns the calls it asks for, complete and in order."""
-        options = dict(self._options)
-        if len(self._tools):
-            options["tools"] = self._tools.schemas
-            if not may_call:
-                options["tool_choice"] = "none"
         # A copy: the context may change while the request is being sent.
-        messages: list[Any] = [dict(m) if isinstance(m, dict) else m for m in context.messages]
-        stream = await self._client.chat.completions.create(
-            model=self._model, messages=messages, stream=True, **options
-        )
+        messages = _copy(context)
+        ahead, self._speculation = self._speculation, None
+        if ahead is not None and ahead.messages == messages and may_call:
+            deltas = ahead.take()
+        else:
+            if ahead is not None:
+                self._throw_away(ahead)
+            deltas = self._deltas(messages, may_call)
         asked: list[_Asked] = []
         text = ""
-        async with stream:
-            async for chunk in stream:
-                if not chunk.choices:
-                    continue
-                delta = chunk.choices[0].delta
+        async with aclosing(deltas):
+            async for delta in deltas:
+                self.tokens += 1
                 if delta.content:
                     text = delta.content
                     self.push(LLMTextFrame(text))
@@ -133,6 +157,40 @@ class LLM(Processor):
         if asked and text and not text.endswith("\n"):
             self.push(LLMTextFrame("\n"))  # so that what was said so far is spoken while the tools run
         return asked
+
+    async def _deltas(self, messages: list[Any], may_call: bool) -> AsyncGenerator[ChoiceDelta, None]:
+        """One completion as it comes; closing the generator closes the connection."""
+        options = dict(self._options)
+        if len(self._tools):
+            options["tools"] = self._tools.schemas
+            if not may_call:
+                options["tool_choice"] = "none"
+        stream = await self._client.chat.completions.create(
+            model=self._model, messages=messages, stream=True, **options
+        )
+        async with stream:
+            async for chunk in stream:
+                if chunk.choices:
+                    yield chunk.choices[0].delta
+
+    async def _ask_ahead(self, speculation: Speculation) -> None:
+        deltas = self._deltas(speculation.messages, True)
+        try:
+            async with aclosing(deltas):
+                async for delta in deltas:
+                    speculation.put(delta)
+            speculation.put(None)
+        except Exception as error:
+            speculation.put(error)  # raised, if at all, in the answer
+
+    def _forget(self) -> None:
+        if self._speculation is not None:
+            self._throw_away(self._speculation)
+            self._speculation = None
+
+    def _throw_away(self, speculation: Speculation) -> None:
+        speculation.cancel()
+        self.wasted_tokens += speculation.tokens
 
     async def _call(self, asked: list[_Asked], context: LLMContext, response: Response) -> list[ToolCall]:
         """Record the calls, run them side by side and wait until each has its result."""
@@ -166,6 +224,10 @@ class LLM(Processor):
         while not response.finished:  # noqa: ASYNC110 - a response tells nobody when it is finished
             await asyncio.sleep(END_POLL_S)
         self.session.end()
+
+
+def _copy(context: LLMContext) -> list[Any]:
+    return [dict(m) if isinstance(m, dict) else m for m in context.messages]
 
 
 @dataclass

@@ -10,6 +10,7 @@ from typing import Protocol
 from ..pipeline import BargeinError, Processor, handles
 from ..pipeline.frames import (
     DOWNSTREAM,
+    EagerTranscriptionFrame,
     EndFrame,
     Frame,
     FrameDirection,
@@ -143,6 +144,8 @@ class STT(Processor):
         text = (await utterance.snapshot()).strip()
         if utterance is self._utterance:
             self._partial(text)
+        if text and utterance is self._utterance and self._kept_back is not None:
+            self.push(EagerTranscriptionFrame(text, "user", self._began))
 
     def _close(self) -> Utterance | None:
         """The turn is over: what comes now belongs to the next one."""

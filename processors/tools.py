@@ -254,6 +254,7 @@ class ToolCall:
         )
 
     def _fail(self, problem: str) -> None:
+        problem = as_text(problem)
         self.settle(f"Error: {problem}", problem)
 
     def _expire(self) -> None:

@@ -11,6 +11,7 @@ from ..pipeline import Processor, handles
 from ..pipeline.frames import (
     FrameDirection,
     InputAudioRawFrame,
+    LikelyEndOfTurnFrame,
     UserPausedFrame,
     UserResumedFrame,
     UserStartedSpeakingFrame,
@@ -32,7 +33,8 @@ class EndOfTurn(Protocol):
 
 
 class Turn(Processor):
-    """Pushes UserStartedSpeakingFrame and UserStoppedSpeakingFrame both ways, from the VAD's frames.
+    """Pushes UserStartedSpeakingFrame and UserStoppedSpeakingFrame both ways, from the VAD's frames, and
+    a LikelyEndOfTurnFrame as soon as the end is probable.
 
     A pause ends the turn when the model says that it is complete, or after a longer silence in any case:
     no model may keep a user waiting for ever.
@@ -103,6 +105,8 @@ class Turn(Processor):
         self._complete = False
         try:
             self._complete = await model.probability(pcm) >= self._threshold
+            if self._complete:
+                self.push(LikelyEndOfTurnFrame())
         except Exception as error:
             logger.opt(exception=error).warning("{}: end-of-turn model failed, silence decides", self.name)
 
@@ -112,7 +116,9 @@ class Turn(Processor):
         if self._verdict is not None:
             await asyncio.wait([self._verdict])
         if self._model is None or not self._complete:
-            await asyncio.sleep(self._silence_ms / 1000)
+            await asyncio.sleep(self._silence_ms / 2000)
+            self.push(LikelyEndOfTurnFrame())
+            await asyncio.sleep(self._silence_ms / 2000)
         self._in_turn, self._ending, self._verdict = False, None, None
         self._audio.clear()
         self.broadcast(UserStoppedSpeakingFrame)

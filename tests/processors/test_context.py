@@ -155,6 +155,24 @@ async def test_two_answers_at_once_each_keep_what_was_heard_of_them() -> None:
     assert [m["content"] for m in context.messages[1:]] == ["One" + INTERRUPTED_MARK]
 
 
+async def test_a_text_that_was_heard_while_an_answer_waits_for_its_tool_stays_as_it_is() -> None:
+    context = Context("Be brief.")
+    async with PipelineTest(context.assistant) as test:
+        test.session.voices.append(Silent())
+        with test.session.respond() as waiting:
+            test.send(LLMFullResponseStartFrame())
+            test.send(LLMTextFrame("One two."))
+            waiting.text, waiting.heard_to = "One two.", 8
+            with test.session.respond() as said:
+                test.send(LLMFullResponseStartFrame())
+                test.send(LLMTextFrame("Three four."))
+            said.text, said.heard_to = "Three four.", 11
+            test.session.finish_response(said)
+            test.interrupt()
+            await test.expect(SpeechInterruptedFrame, response_id=waiting.id)
+    assert [m["content"] for m in context.messages[1:]] == ["One two." + INTERRUPTED_MARK, "Three four."]
+
+
 class Silent:
     """A voice that never comes to say anything."""
 
