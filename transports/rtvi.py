@@ -1,7 +1,9 @@
 """RTVI 2.x, the messages that Pipecat's clients and the page speak, from and to frames.
 
-Beyond the standard: messages about an answer carry `response_id`, `bot-tts-text` also all that was heard
-of it so far, and `server-message` tells of interruptions and of what the bot is doing.
+Beyond the standard: messages about an answer carry `response_id`, so that a client can drop what comes too
+late; `bot-llm-started` says whether it is `interruptible`, `bot-tts-text` also all that was heard of it so
+far, and `server-message` tells of interruptions, of the voice being held and released, and of what the bot
+is doing.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from itertools import dropwhile
 from typing import Any, Protocol
 
 from loguru import logger
@@ -24,6 +27,8 @@ from ..pipeline.frames import (
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
     LLMTextFrame,
+    SpeechHoldFrame,
+    SpeechReleaseFrame,
     TranscriptionFrame,
     TTSTextFrame,
     UserStartedSpeakingFrame,
@@ -74,7 +79,10 @@ class RTVI(Processor):
         self.playout = playout
         self._seen: deque[int] = deque(maxlen=SEEN)
         self._state = "listening"
+        self._state_id: str | None = None  # the answer that the state is about
         self._speaking = False
+        self._spoken_id: str | None = None  # the answer that sounds, or sounded last
+        self._answers: list[Response] = []  # begun; finished ones leave when the next one begins
         self._answer: Response | None = None  # the last one begun, while it may still be said
         self._has_text = False  # of `_answer`
         self._heard = ""  # of the response whose words were heard last
@@ -126,12 +134,25 @@ class RTVI(Processor):
             self._heard_id, self._heard = frame.context_id, ""
         self._heard += frame.text
         data = {"text": frame.text, "response_id": frame.context_id, "heard": self._heard}
+        self._spoken_id = frame.context_id
+        self._update_state()
         self.send("bot-tts-text", data)
+
+    def _tell_held(self, frame: SpeechHoldFrame) -> None:
+        self.send("server-message", {"type": "hold", **_about(self._spoken_id)})
+
+    def _tell_released(self, frame: SpeechReleaseFrame) -> None:
+        self.send("server-message", {"type": "release", **_about(self._spoken_id)})
 
     @handles(LLMFullResponseStartFrame)
     def response_started(self, frame: LLMFullResponseStartFrame) -> None:
-        self._answer, self._has_text = self.response, False
-        self.send("bot-llm-started", self._about_response())
+        answer = self.response
+        self._answer, self._has_text = answer, False
+        self._answers = [earlier for earlier in self._answers if not earlier.finished]
+        if answer is not None:
+            self._answers.append(answer)
+        interruptible = answer is None or answer.interruptible
+        self.send("bot-llm-started", {"interruptible": interruptible, **self._about_response()})
         self._update_state()
         self.push(frame)
 
@@ -152,14 +173,16 @@ class RTVI(Processor):
     @handles(BotStartedSpeakingFrame)
     def speech_started(self, frame: BotStartedSpeakingFrame, direction: FrameDirection) -> None:
         self._speaking = True
-        self.send("bot-started-speaking")
+        left = (a.id for a in self._answers if a.text and not a.finished and not a.silenced)
+        self._spoken_id = next(left, None)
+        self.send("bot-started-speaking", _about(self._spoken_id))
         self._update_state()
         self.push(frame, direction)
 
     @handles(BotStoppedSpeakingFrame)
     def speech_stopped(self, frame: BotStoppedSpeakingFrame, direction: FrameDirection) -> None:
         self._speaking = False
-        self.send("bot-stopped-speaking")
+        self.send("bot-stopped-speaking", _about(self._spoken_id))
         self._update_state()
         self.push(frame, direction)
 
@@ -172,6 +195,7 @@ class RTVI(Processor):
                 "level": frame.level,
                 "reason": frame.reason,
                 "response_id": frame.response_id,
+                "cut": self._cut_by(frame),
                 "heard": frame.heard,
                 "unheard": frame.unheard,
                 "ms": round(frame.ms, 3),
@@ -181,15 +205,28 @@ class RTVI(Processor):
         self.push(frame, direction)
 
     def _about_response(self) -> Message:
-        return {"response_id": self.response.id} if self.response is not None else {}
+        return _about(self.response.id if self.response is not None else None)
+
+    def _cut_by(self, report: SpeechInterruptedFrame) -> list[str]:
+        """The answers that an interruption hit, oldest first; its report names that one alone."""
+        if report.response_id is None:
+            return []
+        since = dropwhile(lambda answer: answer.id != report.response_id, self._answers)
+        return [report.response_id, *(a.id for a in list(since)[1:] if a.silenced)]
 
     def _update_state(self) -> None:
         answer = self._answer
         thinking = answer is not None and not answer.finished and not answer.silenced
         state = "speaking" if self._speaking else "thinking" if thinking else "listening"
-        if state != self._state:
-            self._state = state
-            self.send("server-message", {"type": "state", "state": state})
+        # It is about the answer that ended, when none goes on.
+        about = self._state_id
+        if self._speaking:
+            about = self._spoken_id
+        elif thinking and answer is not None:
+            about = answer.id
+        if (state, about) != (self._state, self._state_id):
+            self._state, self._state_id = state, about
+            self.send("server-message", {"type": "state", "state": state, **_about(about)})
 
     # From the client -------------------------------------------------------------------------------
 
@@ -253,7 +290,13 @@ _OBSERVED: dict[type[Frame], Callable[[RTVI, Any], None]] = {
     UserStoppedSpeakingFrame: RTVI._tell_stopped,
     ErrorFrame: RTVI._tell_error,
     TTSTextFrame: RTVI._tell_heard,
+    SpeechHoldFrame: RTVI._tell_held,
+    SpeechReleaseFrame: RTVI._tell_released,
 }
+
+
+def _about(response_id: str | None) -> Message:
+    return {} if response_id is None else {"response_id": response_id}
 
 
 def _id(message: Message) -> str:

@@ -80,6 +80,11 @@ class Measurement:
         """The sample of the last mark with this name."""
         return [sample for mark, sample, _ in self.marks if mark == name][-1]
 
+    def volumes(self) -> list[tuple[float, float]]:
+        """(volume, sample) of each change of the voice's volume."""
+        changes = ((name.split(), sample) for name, sample, _ in self.marks)
+        return [(float(name[1]), sample) for name, sample in changes if name[0] == "volume"]
+
     def wall(self, sample: float) -> float:
         """The wall-clock time in s at which a sample passed."""
         _, start, wall = self.marks[0]

@@ -17,6 +17,15 @@
     navigator.mediaDevices.getUserMedia = async (constraints) => (kept.microphone = await getUserMedia(constraints));
   }
 
+  const { get, set } = Object.getOwnPropertyDescriptor(HTMLMediaElement.prototype, "volume");
+  Object.defineProperty(HTMLMediaElement.prototype, "volume", {
+    get,
+    set(volume) {
+      set.call(this, volume);
+      window.__mark?.(`volume ${volume.toFixed(2)}`);
+    },
+  });
+
   // Peak of each input in each block of 128 samples. A block may be missing at start-up, so every one
   // carries its currentFrame.
   const worklet = `
@@ -38,8 +47,8 @@
       }
     });`;
 
-  // rows: [frame, microphone peak, remote peak]. Server messages and button clicks are put on the same
-  // clock by window.__mark(name).
+  // rows: [frame, microphone peak, remote peak]. Changes of the voice's volume, and whatever
+  // a test marks by window.__mark(name), are put on the same clock.
   window.__measure = async () => {
     const context = new AudioContext();
     await context.audioWorklet.addModule(URL.createObjectURL(new Blob([worklet], { type: "text/javascript" })));

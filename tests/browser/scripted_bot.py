@@ -88,12 +88,13 @@ class Ear(Processor):
         self.push(frame)
 
 
-async def run(connection: WebRTCConnection, text: str = ANSWER) -> None:
-    """One session of it."""
+async def run(connection: WebRTCConnection, text: str = ANSWER, *more: Processor) -> None:
+    """One session of it, with more processors behind the ear."""
     output = WebRTCOutput(connection, RATE)
     parts = [
         WebRTCInput(connection),
         Ear(),
+        *more,
         Model(text),
         RTVI(connection, output.playout),
         Tones(),

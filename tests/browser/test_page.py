@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import re
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fastapi import FastAPI
 from playwright.async_api import Locator, Page, expect
 
+from bargein import Processor, SpeechHoldFrame, SpeechInterruptedFrame, SpeechReleaseFrame, handles
 from bargein.bots.server import create_app
+from bargein.pipeline.frames import BotStartedSpeakingFrame, FrameDirection
+from bargein.transports.rtvi import Message, rtvi
 from bargein.transports.webrtc import WebRTCConnection
 
 from . import scripted_bot
-from .harness import browsing, serving, visit, write_wav
+from .harness import BLOCK, Measurement, browsing, serving, visit, write_wav
 
 LONG = " ".join(f"word{number}" for number in range(200))
 # Of `LONG` so much is left to be said when a test stops it: silence sooner than that was made by the stop.
@@ -28,6 +33,15 @@ pytestmark = [pytest.mark.browser, pytest.mark.real_time]
 def silence(tmp_path: Path) -> Path:
     """A minute of silence for a microphone."""
     return write_wav(tmp_path / "silence.wav", bytes(60 * 2 * 48_000))
+
+
+@pytest.fixture
+def bursts(tmp_path: Path) -> Path:
+    """For a microphone: a voice's tone for 0.7 of every four seconds, first two seconds after the start."""
+    seconds = np.arange(40 * 48_000) / 48_000
+    voice = sum(np.sin(2 * np.pi * 140 * harmonic * seconds) / harmonic for harmonic in range(1, 20))
+    talking = (seconds % 4 >= 2) & (seconds % 4 < 2.7)
+    return write_wav(tmp_path / "bursts.wav", (6000 * voice * talking).astype("<i2").tobytes())
 
 
 def bot(**options: int) -> FastAPI:
@@ -284,3 +298,243 @@ async def test_it_fits(chromium: str, silence: Path, scheme: str, width: int) ->
             await expect(button(tab.page, name)).to_be_in_viewport(ratio=1)
         background = await tab.page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, background.strip("rgb()").split(","))) < 200) == (scheme == "dark")
+
+
+def onsets(levels: Measurement) -> list[float]:
+    """The samples at which the microphone became loud after half a second of quiet."""
+    loud = levels.frames[levels.microphone > 0.02]
+    apart = np.diff(loud, prepend=-np.inf) > levels.rate / 2
+    return [float(frame) for frame in loud[apart] if frame - levels.frames[0] > levels.rate / 2]
+
+
+async def test_the_voice_is_ducked_at_once_and_comes_back(chromium: str, bursts: Path) -> None:
+    async with (
+        serving(create_app(partial(scripted_bot.run, text=LONG))) as url,
+        browsing(chromium, bursts, bypass_csp=True) as browser,
+    ):
+        tab = await visit(browser, url, measuring=True)
+        await tab.connect()
+        await tab.measure()
+        await tab.type("hello")
+        await tab.wait_for_state("speaking")
+        await tab.page.evaluate("__mark('speaking')")
+        await tab.page.wait_for_function(
+            "() => window.__measured().marks.filter(([name]) => name === 'volume 1.00').length >= 2"
+        )
+        levels = await tab.measured()
+        assert tab.problems == []
+    volumes = [(1.0, 0.0), *levels.volumes()]
+    starts = [at for (before, _), (after, at) in pairwise(volumes) if after < before == 1]
+    begins = starts[1]  # the first burst may have begun before the bot's speech
+    onset = max(sample for sample in onsets(levels) if sample <= begins)
+    assert onset > levels.at("speaking")
+    low = next(at for volume, at in volumes if volume == 0.2 and at >= begins)
+    up = next(at for volume, at in volumes if volume > 0.2 and at > low)
+    ms = {name: 1000 * (at - onset) / levels.rate for name, at in [("begins", begins), ("is low", low)]}
+    ms["comes back"] = 1000 * (up - onset) / levels.rate
+    print("the duck, in ms from the onset:", {name: round(at, 1) for name, at in ms.items()})
+    assert ms["begins"] < 500, "about 30 ms; a slow machine may take its time"
+    quiet = levels.frames[(levels.microphone > 0.02) & (levels.frames < up)][-1] + BLOCK
+    assert up > quiet, "it lasts until the user has paused"
+
+
+async def test_what_ducks_and_what_does_not(chromium: str) -> None:
+    """The same blocks of sound, of the level given in dBFS, at any speed."""
+    async with serving(bot()) as url, browsing(chromium) as browser:
+        tab = await visit(browser, url)
+        await tab.page.evaluate(
+            """async () => {
+                const { Duck } = await import("/duck.js");
+                window.voice = { volume: 0 };
+                window.duck = new Duck(voice);
+                window.hear = (db, ms) => {
+                    const volumes = [];
+                    for (let at = 0; at < ms; at += 5) {
+                        duck.hear(10 ** (db / 10), 5);
+                        volumes.push(voice.volume);
+                    }
+                    return volumes;
+                };
+            }"""
+        )
+
+        async def hear(db: float, ms: int) -> list[float]:
+            volumes: list[float] = await tab.page.evaluate("([db, ms]) => hear(db, ms)", [db, ms])
+            return volumes
+
+        async def do(action: str) -> None:
+            await tab.page.evaluate(f"() => {{ {action} }}")
+
+        assert set(await hear(-70, 1000) + await hear(-25, 500)) == {1}, "the bot does not speak"
+        await hear(-70, 3000)
+        await do("duck.speaking = true")
+        assert set(await hear(-70, 500) + await hear(-20, 10) + await hear(-70, 500)) == {1}, "a click"
+        volumes = await hear(-25, 100)
+        assert volumes.index(0.2) * 5 < 50
+        assert max(abs(np.diff(volumes))) < 0.3, "no step that clicks"
+        assert set(await hear(-70, 250)) == {0.2}, "a pause within speech"
+        back = await hear(-70, 250)
+        assert back[-1] == 1
+        assert np.all(np.diff(back) >= 0)
+
+        await hear(-25, 100)
+        await do("duck.hold()")
+        assert set(await hear(-25, 3000) + await hear(-70, 1000)) == {0.2}, "the server decides"
+        await do("duck.release()")
+        assert (await hear(-25, 500))[-1] == 1, "this sound has been judged"
+        await hear(-70, 500)
+        assert (await hear(-25, 200))[-1] == 0.2, "the next one has not"
+        await do("duck.speaking = false")
+        assert (await hear(-25, 200))[-1] == 1
+
+        await hear(-70, 3000)
+        await do("duck.speaking = true")
+        for db in range(-70, -38):  # the bot's echo, a little louder with each syllable
+            assert set(await hear(db, 200)) == {1}
+        assert set(await hear(-34, 500)) == {1}, "not much louder than the echo"
+        assert (await hear(-15, 100))[-1] == 0.2, "the user above it"
+        noise = await hear(-15, 10_000)
+        assert noise[-1] == 1, "the server has heard no speech"
+
+
+async def test_an_interruption_by_the_server_flushes_what_is_on_the_way(chromium: str, silence: Path) -> None:
+    async with (
+        serving(create_app(partial(scripted_bot.run, text=LONG))) as url,
+        browsing(chromium, silence) as browser,
+    ):
+        tab = await visit(browser, url)
+        await tab.connect()
+        await tab.type("hello")
+        await expect(tab.page.locator("li.bot .heard")).to_contain_text("word1")
+        await tab.page.evaluate(
+            """() => {
+                const voice = document.getElementById("voice");
+                voice.onvolumechange = () => (document.body.dataset.muted += ` ${voice.muted}`);
+                document.body.dataset.muted = "";
+            }"""
+        )
+        await tab.type("again")  # what is typed interrupts, and nobody pressed Stop
+        await expect(tab.page.locator("li.bot .note")).to_have_text("interrupted: you wrote")
+        await expect(tab.page.locator("body")).to_have_attribute("data-muted", " true false")
+        await expect(tab.page.locator("li.bot").nth(1).locator(".heard")).to_contain_text("word1")
+        assert tab.problems == []
+
+
+async def test_what_comes_too_late_changes_nothing(chromium: str, silence: Path) -> None:
+    about = {"response_id": "r1"}
+    late: list[Message] = [
+        rtvi("bot-llm-started", {**about, "interruptible": True}),
+        rtvi("bot-llm-text", {**about, "text": "late"}),
+        rtvi("bot-tts-text", {**about, "text": "late", "heard": " ".join(LONG.split()[:150])}),
+        rtvi("bot-llm-stopped", about),
+        rtvi("server-message", {**about, "type": "state", "state": "speaking"}),
+        rtvi("server-message", {**about, "type": "hold"}),
+        rtvi(
+            "server-message",
+            {
+                **about,
+                "type": "interruption",
+                "level": "speech",
+                "reason": "late",
+                "cut": ["r1"],
+                "heard": "",
+            },
+        ),
+        rtvi("server-message", {**about, "type": "state", "state": "listening"}),
+    ]
+
+    class Gossip(Processor):
+        """Tells of the first answer again and again, once it was cut and when the next one begins."""
+
+        def __init__(self, connection: WebRTCConnection) -> None:
+            self.connection = connection
+            self.cut = False
+            self.rounds = 0
+
+        @handles(SpeechInterruptedFrame)
+        def tell(self, frame: SpeechInterruptedFrame, direction: FrameDirection) -> None:
+            self.push(frame, direction)
+            self.cut = self.cut or frame.response_id == "r1"
+            asyncio.get_running_loop().call_soon(self.gossip)  # after the report
+
+        @handles(BotStartedSpeakingFrame)
+        def tell_again(self, frame: BotStartedSpeakingFrame, direction: FrameDirection) -> None:
+            self.push(frame, direction)
+            self.gossip()
+
+        def gossip(self) -> None:
+            if self.cut:
+                self.rounds += 1
+                for message in late:
+                    self.connection.send(message)
+                said = {"text": f"round {self.rounds}.", "final": True}
+                self.connection.send(rtvi("user-transcription", said))
+
+    async def run(connection: WebRTCConnection) -> None:
+        await scripted_bot.run(connection, LONG, Gossip(connection))
+
+    async with serving(create_app(run)) as url, browsing(chromium, silence) as browser:
+        tab = await visit(browser, url)
+        await tab.page.evaluate(
+            """() => {
+                window.states = [];
+                new MutationObserver(() => states.push(document.body.dataset.state))
+                    .observe(document.body, { attributeFilter: ["data-state"] });
+            }"""
+        )
+        await tab.connect()
+        await tab.type("hello")
+        answers = tab.page.locator("li.bot")
+        await expect(answers.locator(".heard")).to_contain_text("word1")
+        await expect(answers).to_contain_text("word199")
+        await tab.page.evaluate("states.length = 0")
+        await button(tab.page, "Stop").click()
+        await expect(answers.locator(".note")).to_have_text("interrupted: you pressed Stop")
+        cut = await answers.inner_html()
+        await expect(tab.page.locator("li.user").last).to_contain_text("round 1.")
+        assert await answers.inner_html() == cut
+        assert set(await tab.page.evaluate("states")) == {"listening"}
+        # While the next answer is spoken, too.
+        await tab.type("again")
+        await tab.wait_for_state("speaking")
+        await expect(tab.page.locator("li.user").last).to_contain_text("round 3.")
+        await expect(answers).to_have_count(2)
+        await expect(answers.last.locator(".heard")).to_contain_text("word3")
+        assert await answers.first.inner_html() == cut
+        assert set(await tab.page.evaluate("states")) == {"listening", "thinking", "speaking"}
+        assert not await tab.page.evaluate("document.getElementById('voice').muted")
+        assert tab.problems == []
+
+
+async def test_a_voice_that_is_held_listens(chromium: str, silence: Path) -> None:
+    decided = asyncio.Event()
+
+    class Hesitant(Processor):
+        """Holds the voice as soon as it sounds, until the test has decided."""
+
+        @handles(BotStartedSpeakingFrame)
+        async def hold(self, frame: BotStartedSpeakingFrame, direction: FrameDirection) -> None:
+            self.push(frame, direction)
+            self.broadcast(SpeechHoldFrame)
+            await decided.wait()
+            self.broadcast(SpeechReleaseFrame)
+
+    async def run(connection: WebRTCConnection) -> None:
+        await scripted_bot.run(connection, LONG, Hesitant())
+
+    async with serving(create_app(run)) as url, browsing(chromium, silence) as browser:
+        tab = await visit(browser, url)
+        await tab.connect()
+        await tab.type("hello")
+        await tab.wait_for_state("held")
+        await expect(tab.page.locator("#status-text")).to_have_text("Listening")
+        await expect(button(tab.page, "Stop")).to_be_enabled()
+        voice = tab.page.locator("#voice")
+        await expect(voice).to_have_js_property("volume", 0.2)
+        decided.set()
+        await tab.wait_for_state("speaking")
+        await expect(voice).to_have_js_property("volume", 1)
+        await expect(tab.page.locator("li.bot .heard")).to_contain_text("word3")
+        await button(tab.page, "Stop").click()
+        await tab.wait_for_state("listening")
+        assert tab.problems == []

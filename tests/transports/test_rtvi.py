@@ -17,7 +17,9 @@ from bargein.pipeline.frames import (
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
     LLMTextFrame,
+    SpeechHoldFrame,
     SpeechInterruptedFrame,
+    SpeechReleaseFrame,
     TranscriptionFrame,
     TTSStoppedFrame,
     UserStartedSpeakingFrame,
@@ -129,15 +131,18 @@ async def test_an_answer_from_its_first_word_to_its_last_heard() -> None:
         assert bot.client.got("bot-ready")[0]["version"].startswith("2.")
         bot.client.say("send-text", {"content": " hello "})
         await test.advance(2)
-    assert bot.client.got("bot-llm-started") == [{"response_id": "r1"}]
+    about = {"response_id": "r1"}
+    assert bot.client.got("bot-llm-started") == [{**about, "interruptible": True}]
     text = [(data["text"], data["response_id"]) for data in bot.client.got("bot-llm-text")]
     assert text == [("One", "r1"), (" two", "r1"), (" three.", "r1")]
     assert bot.client.got("bot-llm-stopped") == [{"response_id": "r1"}]
     heard = bot.client.got("bot-tts-text")
     assert [data["heard"] for data in heard] == ["One", "One two", "One two three."]
     assert {data["response_id"] for data in heard} == {"r1"}
-    assert len(bot.client.got("bot-started-speaking")) == len(bot.client.got("bot-stopped-speaking")) == 1
-    assert bot.client.states() == ["thinking", "speaking", "listening"]
+    assert bot.client.got("bot-started-speaking") == bot.client.got("bot-stopped-speaking") == [about]
+    assert bot.client.told("state") == [
+        {"type": "state", "state": state, **about} for state in ("thinking", "speaking", "listening")
+    ]
 
 
 @pytest.mark.parametrize("level", list(Level))
@@ -157,6 +162,7 @@ async def test_a_client_interrupts(level: Level) -> None:
         "level": level.value,
         "reason": "user_clicked_stop",
         "response_id": "r1",
+        "cut": ["r1"],
         "heard": "One",
         "unheard": " two three.",
     }
@@ -191,6 +197,52 @@ async def test_typed_text_replaces_what_was_being_said() -> None:
         "response_id": "r2",
         "heard": "One two three.",
     }
+
+
+async def test_all_answers_that_were_cut_are_told() -> None:
+    bot = Bot()
+    async with bot.test as test:
+        for _ in range(2):  # the second is made while the first is spoken
+            bot.test.session.send_text("hello")
+            await test.advance(0.05)
+        bot.client.ask("interrupt")
+        await test.advance(1)
+    report = bot.client.told("interruption")[-1]
+    assert (report["response_id"], report["cut"]) == ("r1", ["r1", "r2"])
+    assert bot.client.told("state")[-1] == {"type": "state", "state": "listening", "response_id": "r1"}
+
+
+async def test_an_answer_that_no_interruption_ends_is_told() -> None:
+    class Stubborn(Processor):
+        @handles(LLMMessagesAppendFrame)
+        def answer(self, frame: LLMMessagesAppendFrame) -> None:
+            with self.session.respond(interruptible=False):
+                for part in (LLMFullResponseStartFrame(), LLMTextFrame("Stay."), LLMFullResponseEndFrame()):
+                    part.interruptible = False
+                    self.push(part)
+
+    bot = Bot(Stubborn())
+    async with bot.test as test:
+        bot.client.say("send-text", {"content": "hello"})
+        await test.advance(0.01)
+        bot.client.ask("interrupt")
+        await test.advance(1)
+    assert bot.client.got("bot-llm-started") == [{"response_id": "r1", "interruptible": False}]
+    report = bot.client.told("interruption")[-1]
+    assert (report["response_id"], report["cut"]) == (None, [])
+
+
+async def test_a_held_voice_is_told() -> None:
+    bot = Bot()
+    async with bot.test as test:
+        bot.client.say("send-text", {"content": "hello"})
+        await test.advance(0.15)
+        test.send(SpeechHoldFrame())
+        await test.expect(SpeechHoldFrame)
+        test.send(SpeechReleaseFrame())
+        await test.expect(SpeechReleaseFrame)
+    for kind in ("hold", "release"):
+        assert bot.client.told(kind) == [{"type": kind, "response_id": "r1"}]
 
 
 async def test_an_answer_without_a_word_ends_the_thinking() -> None:

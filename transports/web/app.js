@@ -1,3 +1,5 @@
+import { Cuts } from "./cuts.js";
+import { Duck } from "./duck.js";
 import { Meter } from "./meter.js";
 import { Session, SessionError } from "./session.js";
 import { Transcript } from "./transcript.js";
@@ -5,7 +7,7 @@ import { Transcript } from "./transcript.js";
 const $ = (id) => document.getElementById(id);
 const transcript = new Transcript($("transcript"));
 
-const STATES = { listening: "Listening", thinking: "Thinking", speaking: "Speaking" };
+const STATES = { listening: "Listening", thinking: "Thinking", speaking: "Speaking", held: "Listening" };
 const PHASES = { idle: "Not connected", connecting: "Connecting" };
 
 const NOTICES = {
@@ -25,6 +27,9 @@ let attempt = 0; // counts presses of Connect and of its opposites: what an olde
 let session = null;
 let meter = null;
 let microphone = null;
+let duck = null;
+let cuts = new Cuts();
+let stateOf = null; // the id of the answer that the state is about
 
 function setPhase(phase) {
   document.body.dataset.phase = phase;
@@ -50,7 +55,12 @@ function setState(state) {
   const quiet = microphone ? STATES[state] : "Waiting for your message";
   $("status-text").textContent = PHASES[phase] ?? (state === "listening" ? quiet : STATES[state]);
   $("stop").disabled = $("stop-speaking").disabled = !busy;
-  if (session) session.speaking = state === "speaking";
+  if (session) session.speaking = sounding();
+  if (duck) duck.speaking = sounding();
+}
+
+function sounding() {
+  return ["speaking", "held"].includes(document.body.dataset.state);
 }
 
 function showNotice(kind, detail = "") {
@@ -89,12 +99,16 @@ async function connect(withMicrophone) {
     microphone = stream;
     if (stream) {
       meter = new Meter(stream, showLevel);
+      duck = new Duck($("voice"));
+      meter.listen(duck.hear.bind(duck)).catch(() => {}); // no server: connecting will tell
       stream.getAudioTracks()[0].onended = () => showNotice("unplugged");
     }
     session = new Session($("voice"), stream);
     session.addEventListener("message", ({ detail }) => mine === attempt && receive(detail));
     session.addEventListener("ended", () => mine === attempt && ended());
     transcript.clear();
+    cuts = new Cuts();
+    stateOf = null;
     await session.connect();
     if (mine !== attempt) return;
     setPhase("connected");
@@ -113,6 +127,7 @@ function disconnect() {
   session = null;
   meter?.close();
   meter = null;
+  duck = null;
   showLevel(0);
   stopTracks(microphone);
   microphone = null;
@@ -133,26 +148,50 @@ async function ended() {
 
 function receive({ type, data }) {
   const id = data?.response_id;
+  if (cuts.ended(id)) return;
   switch (type) {
     case "user-transcription":
       return transcript.userSaid(data.text, data.final);
     case "bot-llm-started":
+      cuts.started(id, data.interruptible);
       return transcript.answerStarted(id);
     case "bot-llm-text":
       return transcript.answerText(id, data.text);
     case "bot-llm-stopped":
       return transcript.answerEnded(id);
     case "bot-tts-text":
-      return transcript.answerHeard(id, data.heard);
+      return cuts.silenced(id) || transcript.answerHeard(id, data.heard);
     case "error":
       return transcript.failed(data.error);
     case "server-message":
-      if (data.type === "state") setState(data.state);
-      if (data.type === "interruption") {
-        session.quiet();
-        transcript.interrupted(data);
-      }
+      return { state: stateChanged, hold: held, release: released, interruption: interrupted }[data.type]?.(data);
   }
+}
+
+function stateChanged({ state, response_id: id }) {
+  if (state === "speaking" && cuts.silenced(id)) return;
+  stateOf = id;
+  setState(state);
+}
+
+function held({ response_id: id }) {
+  if (document.body.dataset.state !== "speaking" || cuts.silenced(id)) return;
+  setState("held");
+  duck?.hold();
+}
+
+function released() {
+  if (document.body.dataset.state !== "held") return;
+  duck?.release();
+  setState("speaking");
+}
+
+function interrupted(report) {
+  cuts.cut(report.level, report.cut);
+  const spared = stateOf && !cuts.silenced(stateOf); // the state is about an answer that goes on
+  if (!spared || !sounding()) session.quiet();
+  if (!spared) setState("listening");
+  transcript.interrupted(report);
 }
 
 function interrupt(level) {

@@ -4,6 +4,7 @@ const FLOOR_DB = -60;
 
 export class Meter {
   #context = new AudioContext();
+  #source;
   #analyser = this.#context.createAnalyser();
   #samples;
   #frame = 0;
@@ -12,7 +13,8 @@ export class Meter {
   constructor(stream, show) {
     this.#analyser.fftSize = 1024;
     this.#samples = new Float32Array(this.#analyser.fftSize);
-    this.#context.createMediaStreamSource(stream).connect(this.#analyser);
+    this.#source = this.#context.createMediaStreamSource(stream);
+    this.#source.connect(this.#analyser);
     let level = 0;
     const draw = () => {
       this.#analyser.getFloatTimeDomainData(this.#samples);
@@ -25,6 +27,15 @@ export class Meter {
       this.#frame = requestAnimationFrame(draw);
     };
     draw();
+  }
+
+  /** Calls `hear(power, ms)` for each few ms of sound until `close`. */
+  async listen(hear) {
+    await this.#context.audioWorklet.addModule(new URL("levels.js", import.meta.url));
+    if (this.#context.state === "closed") return;
+    const levels = new AudioWorkletNode(this.#context, "levels", { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" });
+    levels.port.onmessage = ({ data: { power, ms } }) => hear(power, ms);
+    this.#source.connect(levels);
   }
 
   close() {

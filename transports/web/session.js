@@ -93,8 +93,8 @@ export class Session extends EventTarget {
     this.#unmute = setTimeout(() => (this.#audio.muted = false), ms);
   }
 
-  /** Milliseconds from the server's sending a sample to its being played, as last measured. */
-  delay = 0;
+  /** Milliseconds from the server's sending a sample to its being played, as last measured; a guess before. */
+  delay = 150;
 
   /** Whether the bot speaks: only then is the playout delay worth reporting. */
   speaking = false;

@@ -63,8 +63,12 @@ export class Transcript {
     this.#draw(answer);
   }
 
-  interrupted({ level, reason, response_id: id, heard }) {
-    const answer = this.#answers.get(id);
+  /** `cut`: the ids of all answers that were hit, oldest first; `heard` is of the first, which sounded. */
+  interrupted({ level, reason, cut, heard }) {
+    cut.forEach((id, index) => this.#cut(this.#answers.get(id), level, reason, index ? "" : heard));
+  }
+
+  #cut(answer, level, reason, heard) {
     if (!answer) return;
     if (level === "full" && !answer.text) return answer.item.remove(); // nothing of it was made yet
     answer.heard = matching(answer.text, heard);
