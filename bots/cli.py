@@ -17,7 +17,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C."""
     options = _parser().parse_args(arguments)
     logger.remove()
-    logger.add(sys.stderr, level="DEBUG" if options.verbose else "WARNING")
+    # Without the values of variables: they may hold what a user said, or a key.
+    logger.add(sys.stderr, level="DEBUG" if options.verbose else "WARNING", diagnose=False)
     try:
         with suppress(asyncio.CancelledError):
             asyncio.run(options.command(options))

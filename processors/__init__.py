@@ -5,6 +5,7 @@ from .context import AssistantContext, Context, UserContext
 from .llm import LLM
 from .policies import Policies
 from .stt import STT
+from .tools import ToolCall, Tools, tool
 from .tts import TTS, Sentences
 from .turn import Turn
 from .vad import VAD
@@ -19,6 +20,9 @@ __all__ = [
     "Context",
     "Policies",
     "Sentences",
+    "ToolCall",
+    "Tools",
     "Turn",
     "UserContext",
+    "tool",
 ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, cast
 
+from loguru import logger
 from pipecat.frames.frames import (
     FunctionCallResultFrame,
     FunctionCallsStartedFrame,
@@ -108,11 +109,17 @@ class UserContext(Processor):
         # Of a pause in the turn: what the transcript would be, and whether the turn is likely to end.
         self._eager: EagerTranscriptionFrame | None = None
         self._likely = False
+        self._asked: Message = {}  # the last question given to the model
         self._speculates = False  # a SpeculationFrame left and nothing has followed it
         self._said: list[tuple[str, str]] = []  # when and what, in the turn that is not over
         # The last question and what it was put together from; it grows until something else follows it.
         self._question: Message = {}
         self._inputs: list[tuple[str, str]] = []
+
+    async def stop(self) -> None:
+        waits = self._log.messages and self._log.messages[-1] is self._asked
+        if self._said or waits:
+            logger.warning("{}: the session ended before the user's last input was answered", self.name)
 
     @handles(TranscriptionFrame)
     def hear(self, frame: TranscriptionFrame) -> None:
@@ -194,6 +201,7 @@ class UserContext(Processor):
         self.push(SpeculationFrame(LLMContext(cast("list[Any]", messages))))
 
     def _request(self) -> None:
+        self._asked = self._log.messages[-1]
         self._log.trim()
         self.push(LLMContextFrame(self._log.llm_context))
 

@@ -89,6 +89,8 @@ class LLM(Processor):
 
     @handles(LLMContextFrame)
     async def answer(self, frame: LLMContextFrame) -> None:
+        if _answered(frame.context):
+            return  # together with an earlier question that waited
         with self.session.respond() as response:
             self.push(LLMFullResponseStartFrame())
             try:
@@ -224,6 +226,11 @@ class LLM(Processor):
         while not response.finished:  # noqa: ASYNC110 - a response tells nobody when it is finished
             await asyncio.sleep(END_POLL_S)
         self.session.end()
+
+
+def _answered(context: LLMContext) -> bool:
+    last: Any = context.messages[-1] if context.messages else {}
+    return isinstance(last, dict) and last.get("role") == "assistant"
 
 
 def _copy(context: LLMContext) -> list[Any]:

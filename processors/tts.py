@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pipecat.utils.text.base_text_aggregator import TextType
@@ -60,14 +61,7 @@ class Sentences(Processor):
     stage = Stage.SPEECH
 
     def __init__(self) -> None:
-        self._splitter = SentenceSplitter()
-        self._position = 0  # characters of the response that left as sentences
-
-    @handles(LLMFullResponseStartFrame)
-    def begin(self, frame: LLMFullResponseStartFrame) -> None:
-        self._splitter.clear()
-        self._position = 0
-        self.push(frame)
+        self._answers: dict[Response, _Cut] = {}  # those whose text is not complete
 
     @handles(LLMTextFrame)
     def split(self, frame: LLMTextFrame) -> None:
@@ -76,11 +70,14 @@ class Sentences(Processor):
         if response is not None and not frame.skip_tts:
             frame.skip_tts = True  # it leaves for the TTS as sentences
             response.text += frame.text
-            self._speak(self._splitter.feed(frame.text), frame.interruptible)
+            cut = self._answers.setdefault(response, _Cut())
+            self._speak(cut, cut.splitter.feed(frame.text), frame.interruptible)
 
     @handles(LLMFullResponseEndFrame)
     def end(self, frame: LLMFullResponseEndFrame) -> None:
-        self._speak(self._splitter.flush(), frame.interruptible)
+        if self.response in self._answers:
+            cut = self._answers.pop(self.response)
+            self._speak(cut, cut.splitter.flush(), frame.interruptible)
         self.push(frame)
 
     @handles(TTSSpeakFrame)
@@ -88,20 +85,28 @@ class Sentences(Processor):
         """Speak a given text as an answer of its own."""
         start, text, end = as_answer(frame)
         with self.session.respond(interruptible=frame.interruptible):
-            self.begin(start)
+            self.push(start)
             self.split(text)
             self.end(end)
 
     @handles(InterruptionFrame, SpeechOnlyInterruptionFrame)
     def interrupted(self, frame: InterruptionFrame | SpeechOnlyInterruptionFrame) -> None:
-        self._splitter.clear()
+        self._answers = {r: cut for r, cut in self._answers.items() if not r.interruptible}
 
-    def _speak(self, pieces: list[str], interruptible: bool) -> None:
+    def _speak(self, cut: _Cut, pieces: list[str], interruptible: bool) -> None:
         for piece in pieces:
-            sentence = SentenceFrame(piece, TextType.SENTENCE, start=self._position)
+            sentence = SentenceFrame(piece, TextType.SENTENCE, start=cut.position)
             sentence.interruptible = interruptible
-            self._position += len(piece)
+            cut.position += len(piece)
             self.push(sentence)
+
+
+@dataclass
+class _Cut:
+    """How far the text of one answer has been cut into sentences."""
+
+    splitter: SentenceSplitter = field(default_factory=SentenceSplitter)
+    position: int = 0  # characters that left
 
 
 class TTS(Processor):

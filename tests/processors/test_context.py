@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from loguru import logger
 from pipecat.frames.frames import LLMMessagesAppendFrame
 
 from bargein.pipeline import SpeechInterruptedFrame
@@ -185,3 +186,19 @@ def test_the_system_prompt_explains_the_mark() -> None:
     assert system["role"] == "system"
     assert system["content"].startswith("Be brief. ")
     assert "—" in system["content"]
+
+
+async def test_what_is_not_answered_when_the_session_ends_is_told() -> None:
+    lines: list[str] = []
+    sink = logger.add(lines.append, format="{message}", level="WARNING")
+    try:
+        for answered in (False, True):
+            context = Context("")
+            async with PipelineTest(context.user) as test:
+                test.send(said("hello"))
+                test.send(UserStoppedSpeakingFrame())
+                if answered:
+                    context.messages.append({"role": "assistant", "content": "Hi."})
+    finally:
+        logger.remove(sink)
+    assert lines == ["UserContext: the session ended before the user's last input was answered\n"]

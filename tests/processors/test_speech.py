@@ -213,6 +213,20 @@ async def test_given_text_is_spoken_as_a_response_of_its_own() -> None:
     assert bot.answers == ["Hold on. Just a second."]
 
 
+async def test_a_text_said_inside_an_answer_does_not_move_the_answers_words() -> None:
+    """Once the positions of both were counted together."""
+    bot = Bot(["One two three. ", "Four five", " six."])
+    async with bot.running() as test:
+        bot.ask()
+        await test.advance(0.25)
+        bot.context.assistant.push(TTSSpeakFrame("Hold on."))  # past the model, which is busy
+        await test.expect(BotStoppedSpeakingFrame)
+        heard = {f.context_id: "" for f in test.received(TTSTextFrame)}
+        for frame in test.received(TTSTextFrame):
+            heard[frame.context_id] += frame.text
+        assert heard == {"r1": "One two three. Four five six.", "r2": "Hold on."}
+
+
 async def test_critical_speech_survives_interruptions() -> None:
     bot = Bot(ANSWER)
     async with bot.running() as test:
