@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from pipecat.frames.frames import UserBackchannelFrame
+
 from ..pipeline import DOWNSTREAM, Processor
 from ..pipeline.frames import (
     BotStartedSpeakingFrame,
@@ -20,7 +22,9 @@ from ..pipeline.frames import (
     LLMFullResponseStartFrame,
     LLMTextFrame,
     SentenceFrame,
+    SpeechHoldFrame,
     SpeechInterruptedFrame,
+    SpeechReleaseFrame,
     TranscriptionFrame,
     TTSTextFrame,
     UserStartedSpeakingFrame,
@@ -45,6 +49,9 @@ LOGGED: dict[type[Frame], tuple[str, tuple[str, ...]]] = {
     BotStartedSpeakingFrame: ("bot_started", ()),
     TTSTextFrame: ("bot_heard", ("text",)),
     BotStoppedSpeakingFrame: ("bot_stopped", ()),
+    SpeechHoldFrame: ("held", ()),
+    SpeechReleaseFrame: ("released", ()),
+    UserBackchannelFrame: ("backchannel", ("text",)),
     SpeechInterruptedFrame: ("interrupted", ("level", "reason", "response_id", "heard", "unheard", "ms")),
     ErrorFrame: ("error", ("error",)),
 }

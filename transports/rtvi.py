@@ -15,6 +15,7 @@ from itertools import dropwhile
 from typing import Any, Protocol
 
 from loguru import logger
+from pipecat.frames.frames import UserBackchannelFrame
 
 from ..pipeline import Level, Processor, Reason, Response, SpeechInterruptedFrame, handles
 from ..pipeline.frames import (
@@ -66,8 +67,8 @@ def rtvi(kind: str, data: Message | None = None, message_id: str | None = None) 
 class RTVI(Processor):
     """Tells a client what happens in the session, and does what the client asks.
 
-    It belongs behind the LLM and before the TTS, where an answer's text passes as it is generated. What
-    the user says, errors, and the words heard do not come by here; it observes their being pushed.
+    It belongs behind the LLM and before the TTS, where an answer's text passes as it is generated.
+    Errors, holds and the words heard do not come by here; it observes their being pushed.
 
     Args:
         channel: The client.
@@ -107,7 +108,11 @@ class RTVI(Processor):
             self._seen.append(frame.id)
             tell(self, frame)
 
-    def _tell_transcription(self, frame: TranscriptionFrame | InterimTranscriptionFrame) -> None:
+    # Not observed: what the user says reaches this place only if it counts, as `BargeIn` decides.
+    @handles(TranscriptionFrame, InterimTranscriptionFrame)
+    def transcription(
+        self, frame: TranscriptionFrame | InterimTranscriptionFrame, direction: FrameDirection
+    ) -> None:
         self.send(
             "user-transcription",
             {
@@ -117,12 +122,22 @@ class RTVI(Processor):
                 "final": isinstance(frame, TranscriptionFrame),
             },
         )
+        self.push(frame, direction)
 
-    def _tell_started(self, frame: UserStartedSpeakingFrame) -> None:
+    @handles(UserBackchannelFrame)
+    def backchannel(self, frame: UserBackchannelFrame) -> None:
+        self.send("server-message", {"type": "backchannel", "text": frame.text})
+        self.push(frame)
+
+    @handles(UserStartedSpeakingFrame)
+    def user_started(self, frame: UserStartedSpeakingFrame, direction: FrameDirection) -> None:
         self.send("user-started-speaking")
+        self.push(frame, direction)
 
-    def _tell_stopped(self, frame: UserStoppedSpeakingFrame) -> None:
+    @handles(UserStoppedSpeakingFrame)
+    def user_stopped(self, frame: UserStoppedSpeakingFrame, direction: FrameDirection) -> None:
         self.send("user-stopped-speaking")
+        self.push(frame, direction)
 
     def _tell_error(self, frame: ErrorFrame) -> None:
         self.send("error", {"error": frame.error, "fatal": frame.fatal})
@@ -284,10 +299,6 @@ class RTVI(Processor):
 
 # What does not come by, and who tells of it.
 _OBSERVED: dict[type[Frame], Callable[[RTVI, Any], None]] = {
-    InterimTranscriptionFrame: RTVI._tell_transcription,
-    TranscriptionFrame: RTVI._tell_transcription,
-    UserStartedSpeakingFrame: RTVI._tell_started,
-    UserStoppedSpeakingFrame: RTVI._tell_stopped,
     ErrorFrame: RTVI._tell_error,
     TTSTextFrame: RTVI._tell_heard,
     SpeechHoldFrame: RTVI._tell_held,

@@ -184,6 +184,9 @@ async def test_the_page_and_its_headers() -> None:
             "session.js": "javascript",
             "transcript.js": "javascript",
             "meter.js": "javascript",
+            "cuts.js": "javascript",
+            "duck.js": "javascript",
+            "levels.js": "javascript",
             "style.css": "css",
             "favicon.svg": "svg",
         }.items():
