@@ -123,6 +123,7 @@ async def test_a_full_interruption_leaves_exactly_what_was_heard() -> None:
 
 
 async def test_an_interruption_before_the_first_sound_leaves_no_words() -> None:
+    """livekit #6157: a truncation at 0 ms was rejected, and all of the answer stayed."""
     bot = Bot(ANSWER)
     async with bot.running() as test:
         bot.ask()

@@ -43,6 +43,7 @@ def test_words_count_as_heard_once_they_have_been_played() -> None:
 
 
 def test_what_the_client_has_not_played_is_unheard() -> None:
+    """openai-agents #2009: truncation went by the wall clock instead of by the audio played."""
     response = Response("r1", text="one two")
     playout = Playout(RATE)
     playout.delay_ms = 60
