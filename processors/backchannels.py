@@ -18,10 +18,13 @@ class Backchannels:
         phrases: Acknowledgements, in any number and order.
         mumbles: What a hum or a hesitation is taken for by a recogniser; means nothing if it is all that
             was said, and was short.
+        claims: Words that want the floor however short they are. A recogniser hears almost anything in a
+            short hum; without one of these it is taken for a hum.
     """
 
     phrases: frozenset[str]
     mumbles: frozenset[str]
+    claims: frozenset[str]
 
 
 def _phrases(lines: str) -> frozenset[str]:
@@ -37,11 +40,19 @@ BACKCHANNELS = {
             absolutely, definitely, of course, indeed, totally, i see, i know, got it, gotcha, i got it
             i understand, understood, makes sense, that makes sense, good, great, nice, cool, fine, perfect
             awesome, amazing, interesting, wow, lovely, wonderful, fair enough, oh okay, so okay, oh really
+            make sense, ye, yea, aye, m'hm, oh my, got you
             really, sounds good, very good, that's right, that's true, no way, no kidding, good to know
             """
         ),
         # As Moonshine and Whisper write hums.
         mumbles=_phrases("you, but, and, the, a, it, it is, it's a, i, well, then, so, er, erm, oh no, eh"),
+        claims=_phrases(
+            """
+            stop, no, nope, not, never, don't, wait, pause, quiet, enough, hold, hang, listen, hey, hello, hi
+            what, what's, why, who, when, where, which, how, again, repeat, back, next, skip, cancel, more
+            less, help, sorry, pardon, excuse, please
+            """
+        ),
     ),
 }
 

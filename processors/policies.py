@@ -61,21 +61,26 @@ class MinimumWords:
 
 
 class BackchannelWords:
-    """Tells backchannels by their words; what is short may be a mumble too.
+    """Tells backchannels by their words; what is short may be a mumble too, or anything but a claim.
 
     Args:
         language: A key of `BACKCHANNELS`.
         mumble_ms: Longest speech that can be a mumble.
+        short_ms: Speech up to this length is a backchannel unless a word of it wants the floor.
 
     Raises:
         KeyError: There are no words for the language.
     """
 
-    def __init__(self, language: str = "en", mumble_ms: float = 700) -> None:
+    def __init__(self, language: str = "en", mumble_ms: float = 700, short_ms: float = 500) -> None:
         self._words = BACKCHANNELS[language]
         self._mumble_ms = mumble_ms
+        self._short_ms = short_ms
 
     def __call__(self, speech: Speech) -> bool:
+        if speech.seconds * 1000 <= self._short_ms:
+            words = normalized(speech.words)
+            return bool(words) and self._words.claims.isdisjoint(words)
         phrases = self._words.phrases
         if speech.seconds * 1000 <= self._mumble_ms:
             phrases |= self._words.mumbles
@@ -115,7 +120,7 @@ class Background:
         after_ms: Not judged before: speech begins softly.
     """
 
-    below_db: float = 12
+    below_db: float = 9
     after_ms: float = 300
 
     def __call__(self, speech: Speech, bot: Bot) -> Decision | None:
@@ -216,8 +221,8 @@ def while_speaking() -> tuple[Policy, ...]:
         Noise(),
         Background(),
         Backchannel(),
-        MinimumWords(),
-        MinimumDuration(),
+        MinimumWords(after_ms=900),
+        MinimumDuration(1200),
     )
 
 
@@ -227,7 +232,7 @@ def while_thinking() -> tuple[Policy, ...]:
         Critical(),
         Noise(),
         Background(),
-        Backchannel(),
+        Backchannel(BackchannelWords(short_ms=0)),
         MinimumWords(after_ms=300),
         MinimumDuration(500),
     )

@@ -21,7 +21,15 @@ from bargein.processors.deciding import (
     Speech,
     Verdict,
 )
-from bargein.processors.policies import Debounce, Grace, MuteDuringTools, Policies, SpeechOnly
+from bargein.processors.policies import (
+    Debounce,
+    Grace,
+    MinimumDuration,
+    MinimumWords,
+    MuteDuringTools,
+    Policies,
+    SpeechOnly,
+)
 
 HOLD, RELEASE, LISTEN, IGNORE, FULL, RESUME = (
     Verdict.HOLD,
@@ -44,8 +52,11 @@ class Talk:
     """
 
     def __init__(self, bot: Bot = SPEAKING, *front: Policy, resume_s: float | None = None) -> None:
+        # The default policies, with the thresholds that the tables below count on.
         defaults = Policies()
-        self.decider = Decider((*front, *defaults.speaking), (*front, *defaults.thinking), resume_s)
+        early = [p for p in defaults.speaking if not isinstance(p, MinimumWords | MinimumDuration)]
+        speaking = (*early, MinimumWords(after_ms=500), MinimumDuration(1000))
+        self.decider = Decider((*front, *speaking), (*front, *defaults.thinking), resume_s)
         self.decider.bot = bot
         self.decisions: list[tuple[float, Decision]] = []
 

@@ -130,7 +130,15 @@ def test_what_a_hum_is_taken_for_counts_only_if_it_is_short_and_all() -> None:
     for words in ("You", "Well,", "But", "The."):
         assert BackchannelWords()(said(words, 0.4))
         assert not BackchannelWords()(said(words, 0.9))
-        assert not BackchannelWords()(said(f"{words} Friday", 0.4))
+        assert not BackchannelWords()(said(f"{words} Friday", 0.6))
+
+
+def test_what_is_very_short_is_a_hum_unless_it_wants_the_floor() -> None:
+    for words in ("You Friday", "Amendment", "Paris"):
+        assert BackchannelWords()(said(words, 0.5))
+        assert not BackchannelWords(short_ms=0)(said(words, 0.5))
+    for words in ("Stop.", "What?", "No, no.", "Wait", "Hey you", ""):
+        assert not BackchannelWords()(said(words, 0.3))
 
 
 def test_a_language_without_words_is_refused() -> None:
