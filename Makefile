@@ -1,4 +1,4 @@
-.PHONY: run test check bench
+.PHONY: run test check bench bench-turns
 
 setup = python=$$(scripts/find-python) && $$python scripts/setup.py
 
@@ -21,3 +21,9 @@ check:
 bench:
 	@$(setup) local dev
 	@.venv/bin/python -m benchmarks
+
+# Voices that are not the bot's; without them there are fewer.
+bench-turns:
+	@$(setup) local dev bench
+	@test -d /usr/share/asterisk/sounds/en_US_f_Allison || scripts/apt-install flite asterisk-core-sounds-en-g722 || true
+	@.venv/bin/python -m benchmarks.turns

@@ -55,7 +55,7 @@ class Talk:
         # The default policies, with the thresholds that the tables below count on.
         defaults = Policies()
         early = [p for p in defaults.speaking if not isinstance(p, MinimumWords | MinimumDuration)]
-        speaking = (*early, MinimumWords(after_ms=500), MinimumDuration(1000))
+        speaking: tuple[Policy, ...] = (*early, MinimumWords(after_ms=500), MinimumDuration(1000))
         self.decider = Decider((*front, *speaking), (*front, *defaults.thinking), resume_s)
         self.decider.bot = bot
         self.decisions: list[tuple[float, Decision]] = []
