@@ -125,6 +125,12 @@ INTERRUPTIONS = (
     "Is it open on Sunday?",
     "Change the date to Friday.",
     "My name is Robert.",
+    "Tuesday.",
+    "Louder.",
+    "In Paris.",
+    "The blue one.",
+    "Too fast.",
+    "Two tickets.",
 )
 BACKCHANNELS = (
     "Uh-huh.",

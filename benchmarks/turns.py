@@ -460,7 +460,7 @@ def main() -> None:
     parser.add_argument(
         "--policies", default=",".join(POLICIES), metavar="NAME,...", help=f"of: {', '.join(POLICIES)}"
     )
-    parser.add_argument("--rounds", type=int, default=1, help="3 plays each stimulus at each loudness")
+    parser.add_argument("--rounds", type=int, default=3, help="1 plays each stimulus at one loudness only")
     parser.add_argument("--processes", type=int, default=len(CORES), help="conversations at a time")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--failures", action="store_true", help="list what went wrong")

@@ -111,10 +111,13 @@ class Turn(Processor):
             logger.opt(exception=error).warning("{}: end-of-turn model failed, silence decides", self.name)
 
     async def _end(self) -> None:
-        if self._verdict is None:
-            self._judge()
+        early = self._verdict is not None
         if self._verdict is not None:
             await asyncio.wait([self._verdict])
+        if not (early and self._complete):  # it hears more of the silence now
+            self._judge()
+            if self._verdict is not None:
+                await asyncio.wait([self._verdict])
         if self._model is None or not self._complete:
             await asyncio.sleep(self._silence_ms / 2000)
             self.push(LikelyEndOfTurnFrame())

@@ -73,7 +73,7 @@ class VAD(Processor):
     """
 
     def __init__(
-        self, model: SpeechProbability, *, start_ms: float = 96, stop_ms: float = 200, threshold: float = 0.5
+        self, model: SpeechProbability, *, start_ms: float = 96, stop_ms: float = 160, threshold: float = 0.5
     ) -> None:
         self._model = model
         self._start_ms = start_ms

@@ -122,7 +122,7 @@ def llama(model_file: str, model: str, port: str, slots: str, context: str) -> H
     params.n_parallel = int(slots)
     params.n_ctx = int(slots) * int(context)
     params.cpuparams.n_threads = 1
-    params.cpuparams_batch.n_threads = 1
+    params.cpuparams_batch.n_threads = 2
     # A connection that is kept alive holds a thread of the server until the client lets go.
     params.n_threads_http = 64
     # The prompt cache in main memory has handed one conversation's state to another (llama.cpp issue 27148).
