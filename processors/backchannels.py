@@ -48,7 +48,8 @@ BACKCHANNELS = {
         mumbles=_phrases("you, but, and, the, a, it, it is, it's a, i, well, then, so, er, erm, oh no, eh"),
         claims=_phrases(
             """
-            stop, no, nope, nah, naw, not, never, don't, wait, pause, quiet, enough, hold, hang, listen, hey, hello, hi
+            stop, no, nope, nah, naw, not, never, don't, wait, pause, quiet, enough, hold, hang, listen, hey
+            hello, hi
             what, what's, why, who, when, where, which, how, again, repeat, back, next, skip, cancel, more
             less, help, sorry, pardon, excuse, please
             """

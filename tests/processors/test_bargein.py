@@ -374,7 +374,8 @@ async def test_words_heard_before_the_hold_are_kept_whenever_it_comes() -> None:
             assert len(report.heard) in audible
             assert talk.words.startswith(report.heard)
         kept = [report.heard + INTERRUPTED_MARK] if report.heard else []
-        assert talk.messages("assistant")[:1] == kept
+        # The answer to the interruption may have begun by now.
+        assert [said for said in talk.messages("assistant") if said != "Well then."] == kept
 
 
 async def test_stopped_by_a_click_while_held_the_next_answer_sounds() -> None:
