@@ -1,10 +1,30 @@
-"""Models for tests in virtual time: their answers and how long they take are the test's to say."""
+"""Models and a loudspeaker for tests in virtual time: what they answer, and when, is the test's to say."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+
+from bargein.transports.output import AudioOutput
+
+
+@asynccontextmanager
+async def playing(output: AudioOutput, played: bytearray) -> AsyncIterator[None]:
+    """Play an output of 16 kHz at its pace, and keep what sounded."""
+
+    async def play() -> None:
+        while True:
+            played.extend(output.playout.read(320))
+            await asyncio.sleep(0.02)
+
+    task = asyncio.create_task(play())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 @dataclass

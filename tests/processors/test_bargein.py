@@ -43,7 +43,7 @@ from bargein.processors.turn import Turn
 from bargein.processors.vad import VAD
 from bargein.transports.output import AudioOutput
 
-from .fakes import FakeTranscriber, FakeVAD, FakeVoice
+from .fakes import FakeTranscriber, FakeVAD, FakeVoice, playing
 
 ANSWER = ["One two three four.", " Five six seven eight.", " Nine ten eleven twelve."]
 TEXT = "".join(ANSWER)
@@ -114,18 +114,8 @@ class Conversation:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[PipelineTest]:
-        async with self.test as test:
-            playing = asyncio.create_task(self._play())
-            try:
-                yield test
-            finally:
-                playing.cancel()
-                await asyncio.wait([playing])
-
-    async def _play(self) -> None:
-        while True:
-            self.played += self.output.playout.read(320)
-            await asyncio.sleep(0.02)
+        async with self.test as test, playing(self.output, self.played):
+            yield test
 
     async def sound(self, ms: int, speech: bool) -> None:
         for _ in range(ms // 20):

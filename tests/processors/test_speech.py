@@ -27,7 +27,7 @@ from bargein.processors.context import INTERRUPTED_MARK, SPEECH_STOPPED_MARK, Co
 from bargein.processors.tts import TTS, Sentences
 from bargein.transports.output import AudioOutput
 
-from .fakes import FakeVoice
+from .fakes import FakeVoice, playing
 
 ANSWER = ["One two three.", " Four five six.", " Seven eight nine."]
 
@@ -62,18 +62,8 @@ class Bot:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[PipelineTest]:
-        async with self.test as test:
-            playing = asyncio.create_task(self._play())
-            try:
-                yield test
-            finally:
-                playing.cancel()
-                await asyncio.wait([playing])
-
-    async def _play(self) -> None:
-        while True:
-            self.played += self.output.playout.read(320)
-            await asyncio.sleep(0.02)
+        async with self.test as test, playing(self.output, self.played):
+            yield test
 
     def ask(self) -> None:
         self.test.send(LLMContextFrame(self.context.llm_context))

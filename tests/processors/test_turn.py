@@ -80,6 +80,16 @@ async def test_an_interruption_does_not_keep_a_turn_from_ending() -> None:
         await test.expect(UserStoppedSpeakingFrame)
 
 
+async def test_a_no_at_the_pause_is_asked_about_again_at_the_stop() -> None:
+    """With more of the silence the model may hear that the turn is complete."""
+    async with PipelineTest(Turn(FakeEndOfTurn([0.1, 0.9]))) as test:
+        test.send(VADUserStartedSpeakingFrame())
+        test.send(UserPausedFrame())
+        await test.advance(0.1)
+        test.send(VADUserStoppedSpeakingFrame())
+        await test.expect(UserStoppedSpeakingFrame, within=0.1)
+
+
 async def test_the_verdict_is_asked_for_when_the_pause_begins() -> None:
     async with PipelineTest(Turn(FakeEndOfTurn([0.1, 0.9]))) as test:
         test.send(VADUserStartedSpeakingFrame())
