@@ -3,6 +3,7 @@
 from .errors import (
     BargeinError,
     HandlerError,
+    InputRejected,
     PipelineError,
     ProcessorInUse,
     SessionNotRunning,
@@ -30,6 +31,7 @@ __all__ = [
     "UPSTREAM",
     "BargeinError",
     "HandlerError",
+    "InputRejected",
     "InterruptionFrame",
     "Level",
     "Parallel",

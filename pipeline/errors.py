@@ -25,3 +25,7 @@ class SessionNotRunning(BargeinError, RuntimeError):
 
 class StartFailed(BargeinError, RuntimeError):
     """Raised when a processor's `start` raises; the cause is chained, what had started is stopped."""
+
+
+class InputRejected(BargeinError, RuntimeError):
+    """Raised to who waits for the answer to a text when the session ended before one was finished."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -18,6 +19,8 @@ class Response:
         silenced: A speech-only interruption hit it: the rest is text only. Written by the session.
         complete: The model has finished its text. Written by the session.
         finished: Nothing more of it will be said. Written by the session.
+        error: What went wrong while it was made. Written by the session.
+        inputs: The texts of `Session.send_text` it answers. Written by whoever keeps the context.
     """
 
     id: str
@@ -27,6 +30,28 @@ class Response:
     silenced: bool = False
     complete: bool = False
     finished: bool = False
+    error: Exception | None = None
+    inputs: list[asyncio.Future[Response]] = field(default_factory=list)
+    _waiting: asyncio.Event | None = None  # set when it is finished; made by the first who waits
+
+    async def wait(self) -> None:
+        """Wait until it is finished: said to its end, cut off, or over with the session."""
+        if not self.finished:
+            self._waiting = self._waiting or asyncio.Event()
+            await self._waiting.wait()
+
+    def finish(self) -> None:
+        """For the session: nothing more of it will be said."""
+        self.finished = True
+        if self._waiting is not None:
+            self._waiting.set()
+        for answered in self.inputs:
+            if answered.done():
+                continue
+            if self.error is not None:
+                answered.set_exception(self.error)
+            else:
+                answered.set_result(self)
 
     @property
     def heard(self) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from loguru import logger
 from pipecat.frames.frames import LLMMessagesAppendFrame
 
-from .errors import ProcessorInUse, SessionNotRunning, StartFailed
+from .errors import InputRejected, ProcessorInUse, SessionNotRunning, StartFailed
 from .frames import (
     DOWNSTREAM,
     UPSTREAM,
@@ -56,6 +56,9 @@ SPEECH_FRAMES: tuple[type[Frame], ...] = (
 
 # Marks a frame every processor has been told of; a handler may push it on, which does nothing more.
 TOLD = "bargein.told"
+
+# In the metadata of a frame: the future that is to get the answer to its text.
+INPUT = "bargein.input"
 
 # Cancelled work that has not ended after this long is logged and counted, s.
 GRACE_S = 2.0
@@ -102,6 +105,7 @@ class Session:
         self._observers: list[Observer] = []
         self._responses: list[Response] = []  # begun and not finished, oldest first
         self._response_count = 0
+        self._inputs: set[asyncio.Future[Response]] = set()  # texts sent and not answered
         self._root = Work(self.epoch)
         self._garbage: list[deque[Entry]] = []
         self._undead: set[asyncio.Task[None]] = set()  # counted in `stats.undead`, not yet ended
@@ -178,18 +182,31 @@ class Session:
         frame.interruptible = not critical
         self.push(frame)
 
-    def send_text(self, text: str, *, priority: bool = False) -> None:
+    def send_text(self, text: str, *, priority: bool = False) -> asyncio.Future[Response]:
         """Take a text as a turn of the user, to be answered after what is being said.
 
         Args:
             text: What the user wrote.
             priority: Interrupt what is being said.
+
+        Returns:
+            Need not be awaited. It gets the answer when that has been said or was cut off, what failed
+            while the answer was made, or `InputRejected` when the session ends first.
         """
         if priority:
             self.interrupt(Reason.PRIORITY_MESSAGE)
         frame = LLMMessagesAppendFrame([{"role": "user", "content": text}], run_llm=True)
         frame.interruptible = False
+        answered = frame.metadata[INPUT] = asyncio.get_running_loop().create_future()
+        answered.add_done_callback(self._answered)
+        self._inputs.add(answered)
         self.push(frame)
+        return answered
+
+    def _answered(self, answered: asyncio.Future[Response]) -> None:
+        self._inputs.discard(answered)
+        if not answered.cancelled():
+            answered.exception()  # so that nobody complains where nobody waits for it
 
     def observe(self, observer: Observer) -> None:
         """Call `observer(frame, direction, processor)` at each push by a processor, and once for each
@@ -329,6 +346,9 @@ class Session:
         token = current_work.set(Work(epoch, response))
         try:
             yield response
+        except Exception as error:
+            response.error = error
+            raise
         finally:
             current_work.reset(token)
             response.complete = True
@@ -352,7 +372,7 @@ class Session:
 
     def finish_response(self, response: Response) -> None:
         """Say that all of a response has been said, or that nothing more of it will be."""
-        response.finished = True
+        response.finish()
         if response in self._responses:
             self._responses.remove(response)
 
@@ -389,6 +409,9 @@ class Session:
                 link.send_system(frame)
             return
         if not frame.interruptible:
+            if isinstance(frame, EndFrame | EndWorkerFrame) and self._is_stale(work):
+                self.stats.stale_dropped += 1  # a tool of a discarded answer must not hang up (pipecat #4997)
+                return
             context = ROOT if work.response is None else Work(None, work.response)
         elif work.epoch is None or work.epoch.session is not self:
             context = self._root if work.response is None else Work(self.epoch, work.response)
@@ -409,6 +432,11 @@ class Session:
             link.send_data(frame, context)
         finally:
             current_work.reset(token)
+
+    def _is_stale(self, work: Work) -> bool:
+        """Whether a full interruption has ended this work."""
+        epoch = work.epoch
+        return epoch is not None and epoch.session is self and epoch.response != self.epoch.response
 
     def _left(self, frame: Frame, direction: FrameDirection) -> None:
         """A frame has left the pipeline."""
@@ -446,6 +474,11 @@ class Session:
             except Exception as error:
                 logger.opt(exception=error).error("{}: failed to stop", processor.name)
         await self._cancel_tasks()
+        for response in tuple(self._responses):
+            self.finish_response(response)
+        for waiting in tuple(self._inputs):
+            if not waiting.done():
+                waiting.set_exception(InputRejected("the session ended before this text was answered"))
         self._links = None
         self._garbage.clear()
         for processor in self._processors:

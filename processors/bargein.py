@@ -143,7 +143,7 @@ class BargeIn(Processor):
     @handles(BotStoppedSpeakingFrame)
     def bot_stopped(self, frame: BotStoppedSpeakingFrame, direction: FrameDirection) -> None:
         self._speaking_since = None
-        self._replies += 1
+        self._replies += not self.session.responding  # else it pauses, waiting for a tool
         self.push(frame, direction)
         self._bot_changed()
 

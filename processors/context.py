@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from bisect import insort_right
 from collections.abc import Callable
@@ -34,6 +35,7 @@ from ..pipeline.frames import (
     UserStoppedSpeakingFrame,
     VADUserStartedSpeakingFrame,
 )
+from ..pipeline.session import INPUT
 from .history import Limits, Message, estimate_tokens
 from .say import as_answer
 from .tools import RUNNING, as_text
@@ -81,10 +83,15 @@ class Context:
 
 
 class _Log:
-    """The messages of a context, which its two processors write."""
+    """The messages of a context, which its two processors write.
+
+    Attributes:
+        inputs: Who waits for the answers to texts among the messages that no answer has been begun to.
+    """
 
     def __init__(self, llm_context: LLMContext, limits: Limits) -> None:
         self.llm_context = llm_context
+        self.inputs: list[asyncio.Future[Response]] = []
         self._limits = limits
 
     @property
@@ -162,6 +169,8 @@ class UserContext(Processor):
                 self._ask(None, message["content"])
             else:
                 self._log.messages.append(message)
+        if INPUT in frame.metadata:
+            self._log.inputs.append(frame.metadata[INPUT])
         if frame.run_llm:
             self._request()
 
@@ -240,6 +249,7 @@ class _Answer:
     """An answer that an interruption may still shorten."""
 
     response: Response
+    replies: bool  # to what is in the context; else it was given
     parts: list[_Part] = field(default_factory=list)
     voice_stopped: bool = False  # the rest of it is text only
 
@@ -292,10 +302,8 @@ class AssistantContext(Processor):
 
     @handles(LLMFullResponseStartFrame)
     def begin(self, frame: LLMFullResponseStartFrame) -> None:
-        # An answer that was heard to its end can no longer change.
-        self._answers = {i: a for i, a in self._answers.items() if not a.response.finished}
         if self.response is not None:
-            self._answers[self.response.id] = _Answer(self.response)
+            self._claim_inputs(self._add_answer(self.response, replies=True))
         self.push(frame)
 
     @handles(LLMTextFrame)
@@ -311,8 +319,9 @@ class AssistantContext(Processor):
     def say(self, frame: TTSSpeakFrame) -> None:
         """A given text is an answer like any other."""
         start, text, end = as_answer(frame)
-        with self.session.respond(interruptible=frame.interruptible):
-            self.begin(start)
+        with self.session.respond(interruptible=frame.interruptible) as response:
+            self._add_answer(response, replies=False)
+            self.push(start)
             self.add(text)
             self.push(end)
 
@@ -363,12 +372,25 @@ class AssistantContext(Processor):
                 self._cut(answer)
                 del self._answers[response_id]
 
+    def _add_answer(self, response: Response, *, replies: bool) -> _Answer:
+        # An answer that was heard to its end can no longer change.
+        self._answers = {i: a for i, a in self._answers.items() if not a.response.finished}
+        answer = self._answers[response.id] = _Answer(response, replies)
+        return answer
+
+    def _claim_inputs(self, answer: _Answer) -> None:
+        """The answer is to all that is in the context when it, or a part of it, begins."""
+        if answer.replies and not answer.response.finished:
+            answer.response.inputs += self._log.inputs
+            self._log.inputs.clear()
+
     def _part(self, answer: _Answer) -> _Part:
         """Where the answer's text goes: what is said while tools run belongs to the message that called."""
         if answer.parts:
             calls = answer.parts[-1].message.get("tool_calls", [])
             if not calls or any(call["id"] in self._pending for call in calls):
                 return answer.parts[-1]
+        self._claim_inputs(answer)
         self._log.messages.append({"role": "assistant"})
         return answer.add_part(self._log.messages[-1])
 

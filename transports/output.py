@@ -39,7 +39,7 @@ class AudioOutput(Processor):
 
     def __init__(self, sample_rate: int = 24_000) -> None:
         self.sample_rate = sample_rate
-        self.playout = Playout(sample_rate, self._heard)
+        self.playout = Playout(sample_rate, self._heard, self._stopped)
         self._speaking = False  # between BotStarted- and BotStoppedSpeakingFrame
         self._resampler: tuple[int, soxr.ResampleStream] | None = None  # and the rate it takes, Hz
 

@@ -17,6 +17,10 @@ from ..pipeline import Response
 
 Samples = npt.NDArray[np.int16]
 
+# A voice that has nothing to say for this long, while more is to come, has stopped speaking, ms. Longer
+# than the pauses between sentences; Pipecat's output takes 350.
+DRY_MS = 350
+
 # A fade short enough to be no syllable and long enough to be no click.
 FADE_MS = 15
 
@@ -58,6 +62,7 @@ class Playout:
         sample_rate: In Hz.
         on_heard: Called as `on_heard(response, start, end)` when the user has heard more characters of a
             response. An interruption does not call it: its report says what was heard.
+        on_dry: Called when nothing has been left to play or hear for `DRY_MS`.
 
     Attributes:
         delay_ms: How long what was read takes to reach the listener's ear (network, jitter buffer), as
@@ -65,11 +70,16 @@ class Playout:
     """
 
     def __init__(
-        self, sample_rate: int, on_heard: Callable[[Response, int, int], None] | None = None
+        self,
+        sample_rate: int,
+        on_heard: Callable[[Response, int, int], None] | None = None,
+        on_dry: Callable[[], None] | None = None,
     ) -> None:
         self.sample_rate = sample_rate
         self.delay_ms = 0.0
         self._on_heard = on_heard
+        self._on_dry = on_dry
+        self._dry_at: int | None = None  # stream position at which it will have been dry for long
         self._queue: deque[Segment | Mark] = deque()
         self._on_the_way: deque[Arrival] = deque()  # read, perhaps not heard yet; ascending
         self._position = 0  # samples read since the beginning, silence included
@@ -128,6 +138,7 @@ class Playout:
             self._hear(arrival)
             if arrival.reached is not None:
                 arrival.reached()
+        self._note_dryness(filled > 0)
         return out.tobytes()
 
     def hold(self, gain: float = 0.0) -> None:
@@ -176,6 +187,14 @@ class Playout:
         while self._on_the_way and self._on_the_way[0].at <= heard:
             arrived.append(self._on_the_way.popleft())
         return arrived
+
+    def _note_dryness(self, sounded: bool) -> None:
+        if sounded or self.busy:
+            self._dry_at = self._position + self.sample_rate * DRY_MS // 1000
+        elif self._dry_at is not None and self._position >= self._dry_at:
+            self._dry_at = None
+            if self._on_dry is not None:
+                self._on_dry()
 
     def _hear(self, arrival: Arrival) -> None:
         response = arrival.response

@@ -1,6 +1,7 @@
 """The life of a session: start, end, cancel, and what is left of it."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -342,3 +343,25 @@ async def test_repr_is_a_state_report() -> None:
         assert "  <Endless idle>" in repr(pipeline)
         with session.respond() as response:
             assert f"responses {response.id}" in repr(pipeline)
+
+
+class HangsUp(Processor):
+    """Ends the session a second after a text, and swallows its cancellation meanwhile."""
+
+    @handles(TextFrame)
+    async def later(self, frame: TextFrame) -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(1)
+        self.session.end() if frame.text == "session" else self.push(EndWorkerFrame(), UPSTREAM)
+
+
+@pytest.mark.parametrize("way", ["session", "frame"])
+async def test_work_that_was_interrupted_does_not_end_the_session(way: str) -> None:
+    async with PipelineTest(HangsUp()) as test:
+        test.send(TextFrame(way))
+        await asyncio.sleep(0.1)
+        test.interrupt()
+        await test.expect_none(EndFrame, within=5)
+        assert test.stats.stale_dropped == 1
+        test.send(TextFrame(way))
+        await test.expect(EndFrame, within=2)

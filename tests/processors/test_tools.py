@@ -7,7 +7,7 @@ import json
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
@@ -20,7 +20,6 @@ from pipecat.frames.frames import (
     FunctionCallInProgressFrame,
     FunctionCallResultFrame,
     FunctionCallsStartedFrame,
-    LLMMessagesAppendFrame,
 )
 from pydantic import BaseModel, Field
 
@@ -41,11 +40,9 @@ from bargein.pipeline.testing import PipelineTest, regex
 from bargein.processors.context import INTERRUPTED_MARK, SPEECH_STOPPED_MARK, Context
 from bargein.processors.llm import LLM
 from bargein.processors.tools import BadArguments, BadTool, ToolCall, Tools, as_text, tool
-from bargein.processors.tts import TTS, Sentences
-from bargein.transports.output import AudioOutput
 
-from ..servers.openai_server import Messages, OpenAIServer, Token, invalid, tool_calls
-from .fakes import FakeVoice
+from ..servers.openai_server import Messages, OpenAIServer, Token, tool_calls
+from .scripted import Bot, bot
 
 # What a tool is made of -------------------------------------------------------------------------------
 
@@ -179,58 +176,6 @@ def test_results_are_text_for_the_model() -> None:
 
 
 @dataclass
-class Bot:
-    """From the model to the loudspeaker; `server` says what the model answers."""
-
-    server: OpenAIServer
-    context: Context
-    output: AudioOutput
-    test: PipelineTest
-
-    def ask(self, text: str = "hi") -> None:
-        frame = LLMMessagesAppendFrame([{"role": "user", "content": text}], run_llm=True)
-        frame.interruptible = False  # as what the user said is
-        self.test.send(frame)
-
-    @property
-    def messages(self) -> Messages:
-        """The conversation without the system prompt."""
-        return self.context.messages[1:]
-
-    @property
-    def results(self) -> list[str]:
-        return [m["content"] for m in self.messages if m["role"] == "tool"]
-
-    async def heard(self, word: str) -> None:
-        while (await self.test.expect(TTSTextFrame)).text.strip() != word:
-            pass
-
-
-@asynccontextmanager
-async def bot(*tools: Callable[..., Any], max_steps: int = 5) -> AsyncIterator[Bot]:
-    server, context, output = OpenAIServer(), Context("Be brief."), AudioOutput(16_000)
-    server.token_s = 0.01
-
-    async def play() -> None:
-        while True:
-            output.playout.read(320)
-            await asyncio.sleep(0.02)
-
-    async with server.client() as client:
-        llm = LLM(client, "m", tools=tools, max_steps=max_steps)
-        test = PipelineTest(context.user, llm, context.assistant, Sentences(), TTS(FakeVoice()), output)
-        async with test:
-            playing = asyncio.create_task(play())
-            try:
-                yield Bot(server, context, output, test)
-            finally:
-                playing.cancel()
-                await asyncio.wait([playing])
-    assert invalid(context.messages) is None
-    assert all(r.outcome.done() and r.outcome.result() != "refused" for r in server.requests)
-
-
-@dataclass
 class Clock:
     """A slow tool, and when it was at what."""
 
@@ -306,7 +251,9 @@ async def test_what_was_said_before_a_call_is_spoken_while_the_tool_runs() -> No
         b.server.script(["Let me look that up in", " my books", *tool_calls(("wait", ""))], ["Done."])
         b.ask()
         await b.heard("books")
+        await b.test.expect(BotStoppedSpeakingFrame, within=1)
         assert (clock.began, clock.finished) == (1, 0)
+        await b.test.expect(BotStartedSpeakingFrame, within=30)
         await b.test.expect(BotStoppedSpeakingFrame, within=30)
     assert [m.get("content") for m in b.messages] == [
         "hi",

@@ -17,6 +17,7 @@ from bargein.pipeline.frames import (
 )
 from bargein.pipeline.testing import PipelineTest
 from bargein.transports.output import AudioOutput
+from bargein.transports.playout import DRY_MS
 
 
 def sine(rate: int, seconds: float = 1.0) -> bytes:
@@ -74,3 +75,20 @@ async def test_a_held_voice_goes_on_where_it_was() -> None:
         test.send(SpeechReleaseFrame())
         samples = np.frombuffer(output.playout.read(3200), np.int16)
         assert np.count_nonzero(samples) == pytest.approx(2880, abs=2)
+
+
+async def test_a_voice_that_waits_for_more_to_say_is_not_speaking() -> None:
+    output = AudioOutput(16_000)
+    async with PipelineTest(output) as test:
+        with test.session.respond() as response:
+            test.send(OutputAudioRawFrame(b"\1\1" * 1_600, 16_000, 1))
+            output.playout.read(1_600)
+            await test.expect(BotStartedSpeakingFrame)
+            output.playout.read(16 * (DRY_MS - 10))
+            await test.expect_none(BotStoppedSpeakingFrame, within=1)
+            output.playout.read(16 * 10)
+            await test.expect(BotStoppedSpeakingFrame)
+            assert not response.finished
+            test.send(OutputAudioRawFrame(b"\1\1" * 1_600, 16_000, 1))
+            output.playout.read(1_600)
+            await test.expect(BotStartedSpeakingFrame)
