@@ -11,6 +11,10 @@ class HandlerError(BargeinError, TypeError):
     """Raised when a class declares handlers that cannot be called or that contradict each other."""
 
 
+class PipecatUnsupported(BargeinError, RuntimeError):
+    """Raised when the installed pipecat-ai lacks something that hosting its processors relies on."""
+
+
 class PipelineError(BargeinError, ValueError):
     """Raised when a pipeline is empty, holds something that is no processor, or holds one twice."""
 

@@ -6,6 +6,7 @@ dropped by an interruption unless its `interruptible` is False.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -14,6 +15,7 @@ from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
     BotStoppedSpeakingFrame,
     CancelFrame,
+    CancelWorkerFrame,
     ControlFrame,
     DataFrame,
     EagerEndOfTurnCancelFrame,
@@ -24,6 +26,7 @@ from pipecat.frames.frames import (
     Frame,
     InputAudioRawFrame,
     InterimTranscriptionFrame,
+    InterruptionWorkerFrame,
     LLMContextFrame,
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
@@ -135,6 +138,19 @@ class SpeculationFrame(DataFrame):
 
 
 @dataclass
+class RecordingFrame(SystemFrame):
+    """A whole turn of the user, recorded elsewhere, that is to be transcribed.
+
+    Parameters:
+        audio: 16 kHz mono s16le.
+        transcript: Gets the text, or what went wrong.
+    """
+
+    audio: bytes
+    transcript: asyncio.Future[str]
+
+
+@dataclass
 class SpeechInterruptedFrame(SystemFrame):
     """The report of one finished interruption; there is exactly one for each.
 
@@ -161,7 +177,8 @@ class SpokenAudioFrame(TTSAudioRawFrame):
 
     Parameters:
         marks: (sample, character) pairs, ascending: once `sample` samples of this frame have been
-            played, the response has been heard up to `character`.
+            played, the response has been heard up to `character`. A negative one lies before this frame,
+            in the response's audio pushed earlier.
     """
 
     marks: tuple[tuple[int, int], ...] = field(default=())
@@ -187,6 +204,7 @@ __all__ = [
     "BotStartedSpeakingFrame",
     "BotStoppedSpeakingFrame",
     "CancelFrame",
+    "CancelWorkerFrame",
     "ControlFrame",
     "DataFrame",
     "EagerEndOfTurnCancelFrame",
@@ -199,6 +217,7 @@ __all__ = [
     "InputAudioRawFrame",
     "InterimTranscriptionFrame",
     "InterruptionFrame",
+    "InterruptionWorkerFrame",
     "LLMContextFrame",
     "LLMFullResponseEndFrame",
     "LLMFullResponseStartFrame",
@@ -208,6 +227,7 @@ __all__ = [
     "OutputAudioRawFrame",
     "PipecatInterruptionFrame",
     "Reason",
+    "RecordingFrame",
     "SentenceFrame",
     "SpeculationFrame",
     "SpeechHoldFrame",

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from pipecat.processors.frame_processor import FrameProcessor
+
 from .errors import PipelineError
 from .frames import DOWNSTREAM, UPSTREAM, EndFrame, Frame, FrameDirection
 from .link import Link
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 class Pipeline:
     """Processors in order, first the one nearest to the user's voice.
 
-    Parts may be processors, pipelines and parallel pipelines.
+    Parts may be processors, pipelines and parallel pipelines, and stock Pipecat processors and services,
+    which are hosted as they are. One of Pipecat's own Pipelines counts as the processors in it.
 
     Raises:
         PipelineError: It is empty, a part is no processor, or a processor is in it twice.
@@ -35,15 +38,22 @@ class Pipeline:
                 flat.extend(part.parts)
             elif isinstance(part, Processor | Parallel):
                 flat.append(part)
+            elif isinstance(part, FrameProcessor):
+                from .hosting import hosts  # imports Pipecat's services: only for those who use them
+
+                flat.extend(hosts(part))
             else:
                 raise PipelineError(
-                    f"part {index} of the pipeline is {part!r}, not a Processor or a Pipeline"
+                    f"part {index} of the pipeline is {part!r}, not a Processor, a Pipeline or a "
+                    "Pipecat processor"
                 )
         self.parts: tuple[Processor | Parallel, ...] = tuple(flat)
-        processors = self.processors
-        for processor in processors:
-            if sum(other is processor for other in processors) > 1:
-                raise PipelineError(f"{type(processor).__name__} is in the pipeline twice; make a second one")
+        seen: set[int] = set()
+        for processor in self.processors:
+            own = getattr(processor, "stock", processor)  # what is hosted, if it is a host
+            if id(own) in seen:
+                raise PipelineError(f"{processor._label()} is in the pipeline twice; make a second one")
+            seen.add(id(own))
 
     @property
     def processors(self) -> list[Processor]:
@@ -71,7 +81,7 @@ class Parallel:
         self.join = _Fork()
 
 
-Part = Processor | Pipeline | Parallel
+Part = Processor | Pipeline | Parallel | FrameProcessor
 
 
 class _Fork(Processor):

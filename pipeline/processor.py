@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from loguru import logger
 
-from .errors import HandlerError, SessionNotRunning
+from .errors import BargeinError, HandlerError, SessionNotRunning
 from .frames import DOWNSTREAM, UPSTREAM, ErrorFrame, Frame, FrameDirection, Level, SystemFrame
 from .work import ROOT, Work, current_work
 
@@ -71,7 +71,7 @@ class Processor:
         stage: `Stage.SPEECH` for what makes or plays speech, so that speech-only interruptions stop it.
     """
 
-    stage: ClassVar[Stage] = Stage.WORK
+    stage: Stage = Stage.WORK
     _handler_names: ClassVar[dict[type[Frame], str]] = {}
 
     name: str = ""
@@ -186,6 +186,10 @@ class Processor:
 
     # The engine ------------------------------------------------------------------------------------
     # Only the event loop's thread touches this state.
+
+    def _label(self) -> str:
+        """What it is called in names, logs and errors."""
+        return type(self).__name__
 
     def _attach(self, session: Session, name: str) -> None:
         self.name = name
@@ -397,8 +401,11 @@ class Processor:
             logger.debug("{}: {!r} after the session", self.name, error)
             return
         where = f" on {frame.name}" if frame is not None else ""
-        logger.opt(exception=error).error("{}: failed{}", self.name, where)
         text = f"{self.name}: {type(error).__name__}: {error}"
+        if isinstance(error, BargeinError):  # it says itself what is wrong and what to do
+            logger.error("{}{}", text, where)
+        else:
+            logger.opt(exception=error).error("{}: failed{}", self.name, where)
         report = ErrorFrame(error=text, exception=error if isinstance(error, Exception) else None)
         report.metadata["processor"] = self.name
         self.push(report, UPSTREAM)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,7 +21,7 @@ class Response:
         complete: The model has finished its text. Written by the session.
         finished: Nothing more of it will be said. Written by the session.
         error: What went wrong while it was made. Written by the session.
-        inputs: The texts of `Session.send_text` it answers. Written by whoever keeps the context.
+        on_finished: Called with it, each once, when it is finished. Must not raise.
     """
 
     id: str
@@ -31,27 +32,21 @@ class Response:
     complete: bool = False
     finished: bool = False
     error: Exception | None = None
-    inputs: list[asyncio.Future[Response]] = field(default_factory=list)
-    _waiting: asyncio.Event | None = None  # set when it is finished; made by the first who waits
+    on_finished: list[Callable[[Response], None]] = field(default_factory=list)
 
     async def wait(self) -> None:
         """Wait until it is finished: said to its end, cut off, or over with the session."""
         if not self.finished:
-            self._waiting = self._waiting or asyncio.Event()
-            await self._waiting.wait()
+            finished = asyncio.Event()
+            self.on_finished.append(lambda response: finished.set())
+            await finished.wait()
 
     def finish(self) -> None:
         """For the session: nothing more of it will be said."""
         self.finished = True
-        if self._waiting is not None:
-            self._waiting.set()
-        for answered in self.inputs:
-            if answered.done():
-                continue
-            if self.error is not None:
-                answered.set_exception(self.error)
-            else:
-                answered.set_result(self)
+        calls, self.on_finished = self.on_finished, []
+        for call in calls:
+            call(self)
 
     @property
     def heard(self) -> str:

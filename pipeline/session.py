@@ -19,11 +19,13 @@ from .frames import (
     DOWNSTREAM,
     UPSTREAM,
     CancelFrame,
+    CancelWorkerFrame,
     EndFrame,
     EndWorkerFrame,
     Frame,
     FrameDirection,
     InterruptionFrame,
+    InterruptionWorkerFrame,
     Level,
     OutputAudioRawFrame,
     PipecatInterruptionFrame,
@@ -221,8 +223,9 @@ class Session:
     def _observed_push(
         self, processor: Processor, frame: Frame, direction: FrameDirection = DOWNSTREAM
     ) -> None:
-        for observer in self._observers:
-            observer(frame, direction, processor)
+        if TOLD not in frame.metadata:  # else all have seen it
+            for observer in self._observers:
+                observer(frame, direction, processor)
         Processor.push(processor, frame, direction)
 
     # Interruption ----------------------------------------------------------------------------------
@@ -333,27 +336,40 @@ class Session:
 
         Leaving the block says that its text is complete; it is finished once it has been said.
         """
+        work = self.open_response(current_work.get(), interruptible=interruptible)
+        assert work.response is not None
+        token = current_work.set(work)
+        try:
+            yield work.response
+        except Exception as error:
+            work.response.error = error
+            raise
+        finally:
+            current_work.reset(token)
+            self.close_response(work.response)
+
+    def open_response(self, work: Work, *, interruptible: bool = True) -> Work:
+        """Begin an answer that is part of `work`; returns the work done for it.
+
+        For answers that no `with` block can hold; `close_response` must follow.
+        """
         self._response_count += 1
         response = Response(f"r{self._response_count}", interruptible)
-        work = current_work.get()
         foreign = work.epoch is None or work.epoch.session is not self
         epoch = self.epoch if foreign else work.epoch
         assert epoch is not None
         if epoch.response == self.epoch.response:
             self._responses.append(response)
+            response.silenced = epoch.speech != self.epoch.speech
         else:  # begun by work that was interrupted: nothing of it will reach anyone
             response.finished = True
-        token = current_work.set(Work(epoch, response))
-        try:
-            yield response
-        except Exception as error:
-            response.error = error
-            raise
-        finally:
-            current_work.reset(token)
-            response.complete = True
-            if response.silenced or not self.voices:
-                self.finish_response(response)
+        return Work(epoch, response)
+
+    def close_response(self, response: Response) -> None:
+        """Say that the text of an answer is complete; it is finished once it has been said."""
+        response.complete = True
+        if response.silenced or not self.voices:
+            self.finish_response(response)
 
     @property
     def responses(self) -> tuple[Response, ...]:
@@ -443,6 +459,10 @@ class Session:
         if direction is UPSTREAM:
             if isinstance(frame, EndWorkerFrame):
                 self.end()
+            elif isinstance(frame, CancelWorkerFrame):
+                self.cancel(frame.reason)
+            elif isinstance(frame, InterruptionWorkerFrame):
+                self.interrupt()
         elif isinstance(frame, EndFrame | CancelFrame):
             self._over.set()
 
@@ -455,7 +475,7 @@ class Session:
                     f"{processor.name} already runs in another session; build a new pipeline for each session"
                 )
         for processor in processors:
-            base = type(processor).__name__
+            base = processor._label()
             names[base] = names.get(base, 0) + 1
             processor._attach(self, base if names[base] == 1 else f"{base}#{names[base]}")
         self._processors = processors

@@ -7,6 +7,7 @@ import json
 from bisect import insort_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from operator import itemgetter
 from typing import Any, cast
 
@@ -58,6 +59,8 @@ class Context:
         max_messages: Messages to keep, besides the system prompt; None for all.
         max_tokens: Tokens to keep, the system prompt included; None for all.
         count_tokens: Counts a message's tokens; by default an estimate, a quarter of its characters.
+        speculate: Ask for an answer as soon as the user's turn is likely to end; `benchmarks.speculation`
+            tells what that gains and what it costs.
 
     Attributes:
         llm_context: Pipecat's context object, as carried by LLMContextFrames.
@@ -70,10 +73,11 @@ class Context:
         max_messages: int | None = None,
         max_tokens: int | None = None,
         count_tokens: Callable[[Message], int] = estimate_tokens,
+        speculate: bool = True,
     ) -> None:
         self.llm_context = LLMContext([{"role": "system", "content": f"{instructions} {INTERRUPTED_NOTE}"}])
         log = _Log(self.llm_context, Limits(max_messages, max_tokens, count_tokens))
-        self.user = UserContext(log)
+        self.user = UserContext(log, speculate)
         self.assistant = AssistantContext(log)
 
     @property
@@ -111,8 +115,9 @@ class UserContext(Processor):
     When the turn is likely to end and its words are known, it asks for one with a SpeculationFrame.
     """
 
-    def __init__(self, log: _Log) -> None:
+    def __init__(self, log: _Log, speculate: bool) -> None:
         self._log = log
+        self._may_speculate = speculate
         # Of a pause in the turn: what the transcript would be, and whether the turn is likely to end.
         self._eager: EagerTranscriptionFrame | None = None
         self._likely = False
@@ -140,7 +145,7 @@ class UserContext(Processor):
 
     @handles(LikelyEndOfTurnFrame)
     def likely(self, frame: LikelyEndOfTurnFrame) -> None:
-        self._likely = True
+        self._likely = self._may_speculate
         self._speculate()
 
     @handles(UserResumedFrame, VADUserStartedSpeakingFrame)
@@ -381,7 +386,7 @@ class AssistantContext(Processor):
     def _claim_inputs(self, answer: _Answer) -> None:
         """The answer is to all that is in the context when it, or a part of it, begins."""
         if answer.replies and not answer.response.finished:
-            answer.response.inputs += self._log.inputs
+            answer.response.on_finished += [partial(_resolve, waiting) for waiting in self._log.inputs]
             self._log.inputs.clear()
 
     def _part(self, answer: _Answer) -> _Part:
@@ -412,3 +417,13 @@ class AssistantContext(Processor):
             else:
                 messages = self._log.messages
                 messages[:] = [m for m in messages if m is not part.message]
+
+
+def _resolve(waiting: asyncio.Future[Response], response: Response) -> None:
+    """Give who waits for the answer to a text what became of it."""
+    if waiting.done():
+        return
+    if response.error is not None:
+        waiting.set_exception(response.error)
+    else:
+        waiting.set_result(response)

@@ -21,6 +21,7 @@ from ..pipeline.frames import (
     TTSStoppedFrame,
 )
 from .say import as_answer
+from .services.fallback import Fallback
 from .text import SentenceSplitter
 
 
@@ -65,10 +66,11 @@ class Sentences(Processor):
 
     @handles(LLMTextFrame)
     def split(self, frame: LLMTextFrame) -> None:
-        self.push(frame)
         response = self.response
-        if response is not None and not frame.skip_tts:
-            frame.skip_tts = True  # it leaves for the TTS as sentences
+        spoken = response is not None and not frame.skip_tts
+        frame.skip_tts = spoken or frame.skip_tts  # it leaves for the TTS as sentences
+        self.push(frame)
+        if response is not None and spoken:
             response.text += frame.text
             cut = self._answers.setdefault(response, _Cut())
             self._speak(cut, cut.splitter.feed(frame.text), frame.interruptible)
@@ -120,6 +122,8 @@ class TTS(Processor):
 
     def __init__(self, voice: Synthesizer) -> None:
         self._voice = voice
+        if isinstance(voice, Fallback):
+            voice.users.add(self)
 
     @handles(SentenceFrame)
     async def speak(self, frame: SentenceFrame) -> None:

@@ -7,7 +7,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from pipecat.frames.frames import UserBackchannelFrame
+from pipecat.frames.frames import (
+    FunctionCallInProgressFrame,
+    FunctionCallResultFrame,
+    UserBackchannelFrame,
+)
 
 from ..pipeline import DOWNSTREAM, Processor
 from ..pipeline.frames import (
@@ -32,6 +36,7 @@ from ..pipeline.frames import (
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
+from ..pipeline.observing import InterruptionReport, TurnReport
 
 # What is logged of each type of frame; fields that the frame has besides its time.
 LOGGED: dict[type[Frame], tuple[str, tuple[str, ...]]] = {
@@ -53,12 +58,14 @@ LOGGED: dict[type[Frame], tuple[str, tuple[str, ...]]] = {
     SpeechReleaseFrame: ("released", ()),
     UserBackchannelFrame: ("backchannel", ("text",)),
     SpeechInterruptedFrame: ("interrupted", ("level", "reason", "response_id", "heard", "unheard", "ms")),
+    FunctionCallInProgressFrame: ("tool_started", ("function_name", "tool_call_id")),
+    FunctionCallResultFrame: ("tool_ended", ("function_name", "tool_call_id")),
     ErrorFrame: ("error", ("error",)),
 }
 
 
 class EventLog:
-    """A session observer that writes what happened, each frame once.
+    """A session observer that writes what happened, each frame once; and a listener for `Turns`.
 
     Args:
         file: Open for writing.
@@ -78,9 +85,31 @@ class EventLog:
             return
         self._logged.append(frame.id)
         event, fields = logged
-        entry: dict[str, Any] = {"t": round(self._clock(), 3), "event": event}
-        entry |= {name: getattr(frame, name) for name in fields}
+        entry = {name: getattr(frame, name) for name in fields}
         if processor.response is not None and "response_id" not in entry:
             entry["response_id"] = processor.response.id
+        self.write(event, entry)
+
+    def turn(self, report: TurnReport) -> None:
+        latency = {part: round(ms, 3) for part, ms in report.latency.parts.items()}
+        entry = {"number": report.number, "response_id": report.response_id, "outcome": report.outcome}
+        total = report.latency.total
+        total_ms = None if total is None else round(total, 3)
+        self.write("turn_report", {**entry, "ms": total_ms, "parts": latency, "tokens": report.tokens})
+
+    def interruption(self, report: InterruptionReport) -> None:
+        entry = {
+            "level": report.level,
+            "reason": report.reason,
+            "response_id": report.response_id,
+            "silence_ms": round(report.silence_ms, 3),
+            "decision_ms": round(report.decision_ms, 3),
+            "saved_tokens": report.saved_tokens,
+        }
+        self.write("interruption_report", entry)
+
+    def write(self, event: str, fields: dict[str, Any]) -> None:
+        """Write one line."""
+        entry = {"t": round(self._clock(), 3), "event": event, **fields}
         self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         self._file.flush()

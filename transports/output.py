@@ -24,6 +24,9 @@ from ..pipeline.frames import (
 )
 from .playout import Playout
 
+Mark = tuple[int, int]  # sample, and character heard once it has been played; see `SpokenAudioFrame`
+Marks = tuple[Mark, ...]
+
 
 class AudioOutput(Processor):
     """Plays the bot's speech and knows what of it was heard.
@@ -41,14 +44,14 @@ class AudioOutput(Processor):
         self.sample_rate = sample_rate
         self.playout = Playout(sample_rate, self._heard, self._stopped)
         self._speaking = False  # between BotStarted- and BotStoppedSpeakingFrame
-        self._resampler: tuple[int, soxr.ResampleStream] | None = None  # and the rate it takes, Hz
+        self._resampling: _Resampling | None = None
 
     async def start(self) -> None:
         self.session.voices.append(self.playout)
 
     @handles(OutputAudioRawFrame)
     def play(self, frame: OutputAudioRawFrame) -> None:
-        if not self.playout.busy:
+        if frame.audio:  # else it says what was heard of audio before it
             self.playout.mark(self._started, interruptible=frame.interruptible)
         marks = frame.marks if isinstance(frame, SpokenAudioFrame) else ()
         audio = frame.audio
@@ -56,16 +59,18 @@ class AudioOutput(Processor):
             pairs = np.frombuffer(audio, np.int16).reshape(-1, frame.num_channels)
             audio = pairs.mean(axis=1).astype(np.int16).tobytes()
         if frame.sample_rate != self.sample_rate:
-            audio = self._resample(audio, frame.sample_rate)
-            marks = tuple((s * self.sample_rate // frame.sample_rate, c) for s, c in marks)
+            if self._resampling is None or self._resampling.rate != frame.sample_rate:
+                self._resampling = _Resampling(frame.sample_rate, self.sample_rate)
+            audio, marks = self._resampling.feed(audio, marks)
         self.playout.write(audio, self.response, marks, interruptible=frame.interruptible)
 
     @handles(TTSStoppedFrame)
     def finish(self, frame: TTSStoppedFrame) -> None:
-        if self._resampler is not None:
-            rate = self._resampler[0]
-            self.playout.write(self._resample(b"", rate, last=True), interruptible=frame.interruptible)
         response = self.response
+        if self._resampling is not None:
+            audio, marks = self._resampling.feed(b"", last=True)
+            self.playout.write(audio, response, marks, interruptible=frame.interruptible)
+            self._resampling = None
         self.playout.mark(lambda: self._said(response), interruptible=frame.interruptible)
         self.push(frame)
 
@@ -82,7 +87,7 @@ class AudioOutput(Processor):
     @handles(InterruptionFrame, SpeechOnlyInterruptionFrame)
     def interrupted(self, frame: InterruptionFrame | SpeechOnlyInterruptionFrame) -> None:
         # The session has cut the playout already; uninterruptible speech goes on.
-        self._resampler = None
+        self._resampling = None
         if not self.playout.busy:
             self._stopped()
 
@@ -94,15 +99,6 @@ class AudioOutput(Processor):
             self.playout.mark(played.set, interruptible=False)
             await played.wait()
         self.push(frame, DOWNSTREAM)
-
-    def _resample(self, audio: bytes, rate: int, last: bool = False) -> bytes:
-        if self._resampler is None or self._resampler[0] != rate:
-            stream = soxr.ResampleStream(rate, self.sample_rate, 1, dtype="int16")
-            self._resampler = (rate, stream)
-        out = self._resampler[1].resample_chunk(np.frombuffer(audio, np.int16), last=last)
-        if last:
-            self._resampler = None
-        return bytes(np.asarray(out, np.int16).tobytes())
 
     def _heard(self, response: Response, start: int, end: int) -> None:
         words = TTSTextFrame(response.text[start:end], TextType.WORD, context_id=response.id)
@@ -124,3 +120,29 @@ class AudioOutput(Processor):
         if self._speaking:
             self._speaking = False
             self.broadcast(BotStoppedSpeakingFrame)
+
+
+class _Resampling:
+    """A stream of audio on its way to another rate, with the places of its words.
+
+    The resampler keeps the end of what it is fed back until more comes; the marks there wait with it.
+    """
+
+    def __init__(self, rate: int, to_rate: int) -> None:
+        self.rate = rate  # of what is fed, Hz
+        self._to_rate = to_rate
+        self._stream = soxr.ResampleStream(rate, to_rate, 1, dtype="int16")
+        self._fed = 0  # samples at `rate`
+        self._given = 0  # samples at `to_rate`
+        self._marks: list[Mark] = []  # that have not been given: (sample at `to_rate`, character)
+
+    def feed(self, audio: bytes, marks: Marks = (), *, last: bool = False) -> tuple[bytes, Marks]:
+        """What can be given by now, and its marks, counted from its beginning."""
+        samples = np.frombuffer(audio, np.int16)
+        self._marks += [((self._fed + s) * self._to_rate // self.rate, c) for s, c in marks]
+        self._fed += len(samples)
+        out = np.asarray(self._stream.resample_chunk(samples, last=last), np.int16)
+        begin, self._given = self._given, self._given + len(out)
+        ready = [mark for mark in self._marks if last or mark[0] <= self._given]
+        del self._marks[: len(ready)]
+        return out.tobytes(), tuple((min(s - begin, len(out)), c) for s, c in ready)

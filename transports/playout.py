@@ -6,9 +6,11 @@ what was played. All of it runs in the event loop's thread.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +69,7 @@ class Playout:
     Attributes:
         delay_ms: How long what was read takes to reach the listener's ear (network, jitter buffer), as
             the client last reported it. What is still on the way counts as unheard.
+        protected: Whether the last read held audio that no interruption cuts.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Playout:
     ) -> None:
         self.sample_rate = sample_rate
         self.delay_ms = 0.0
+        self.protected = False
         self._on_heard = on_heard
         self._on_dry = on_dry
         self._dry_at: int | None = None  # stream position at which it will have been dry for long
@@ -110,7 +114,11 @@ class Playout:
     ) -> None:
         """Append mono s16le audio at the playout's rate, with the text marks of `SpokenAudioFrame`."""
         samples = np.frombuffer(audio, np.int16)
-        self._queue.append(Segment(samples, response, deque(marks), interruptible))
+        for sample, character in marks:
+            if sample < 0:
+                self._mark_back(-sample, response, character, interruptible)
+        kept = deque(mark for mark in marks if mark[0] >= 0)
+        self._queue.append(Segment(samples, response, kept, interruptible))
 
     def mark(self, reached: Callable[[], None], *, interruptible: bool = True) -> None:
         """Have a function called once the user has heard all that was written so far."""
@@ -119,6 +127,7 @@ class Playout:
     def read(self, samples: int) -> bytes:
         """The next `samples` samples to play, silence where there is nothing, as mono s16le bytes."""
         out = np.zeros(samples, np.int16)
+        self.protected = False
         filled = self._read_tail(out)
         while self._queue and not self._held:
             part = self._queue[0]
@@ -167,6 +176,24 @@ class Playout:
         self._on_the_way = deque(a for a in self._on_the_way if not a.interruptible)
         self._queue = deque(p for p in self._queue if not p.interruptible)
 
+    def drop_fade(self) -> None:
+        """Leave out what fades away: the listener drops what was played before it."""
+        self._tail = np.empty(0, np.int16)
+
+    def _mark_back(
+        self, distance: int, response: Response | None, character: int, interruptible: bool
+    ) -> None:
+        """Set a text mark this many samples before the end of what was written."""
+        for segment in reversed(self._queue):
+            if isinstance(segment, Mark) or segment.response is not response:
+                continue
+            if distance <= len(segment.samples) - segment.read:
+                insort(segment.marks, (len(segment.samples) - distance, character))
+                return
+            distance -= len(segment.samples) - segment.read
+        arrival = Arrival(self._position - distance, interruptible, None, response, character)
+        insort(self._on_the_way, arrival, key=attrgetter("at"))
+
     def _read_segment(self, segment: Segment, out: Samples, filled: int) -> int:
         count = min(len(segment.samples) - segment.read, len(out) - filled)
         end = segment.read + count
@@ -178,6 +205,7 @@ class Playout:
             arrival = Arrival(at, segment.interruptible, None, segment.response, character)
             self._on_the_way.append(arrival)
         segment.read = end
+        self.protected = self.protected or (count > 0 and not segment.interruptible)
         return count
 
     def _arrived(self) -> list[Arrival]:

@@ -46,6 +46,19 @@ async def test_texts_that_are_answered_together_get_the_same_answer() -> None:
         assert [m["content"] for m in b.messages] == ["one", "First answer to this.", "two three", "Second."]
 
 
+async def test_what_is_asked_while_the_model_thinks_belongs_to_the_question() -> None:
+    async with bot() as b:
+        b.server.token_s = 2
+        b.server.script(["One."], ["Both."])
+        first = b.test.session.send_text("one")
+        await asyncio.sleep(1)
+        second = b.test.session.send_text("two")
+        assert await first is await second
+        assert (await second).text == "Both."
+        assert [m["content"] for m in b.messages] == ["one two", "Both."]
+        assert [await r.outcome for r in b.server.requests] == ["closed", "finished"]
+
+
 async def test_what_the_application_says_is_the_answer_to_nothing() -> None:
     async with bot() as b:
         b.server.script(["Hello", " there", " you."], ["Fine."])

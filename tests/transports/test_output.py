@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bargein import Processor, SpokenAudioFrame, handles
 from bargein.pipeline.frames import (
     UPSTREAM,
     BotStartedSpeakingFrame,
@@ -13,7 +14,9 @@ from bargein.pipeline.frames import (
     SpeechHoldFrame,
     SpeechReleaseFrame,
     TTSAudioRawFrame,
+    TTSStartedFrame,
     TTSStoppedFrame,
+    TTSTextFrame,
 )
 from bargein.pipeline.testing import PipelineTest
 from bargein.transports.output import AudioOutput
@@ -37,6 +40,18 @@ async def test_audio_of_any_rate_is_played_at_the_output_rate(rate: int) -> None
         last = np.flatnonzero(np.abs(samples) > 200)[-1]
         assert last == pytest.approx(16_000, abs=40)
         assert np.corrcoef(samples[200:15_800], wanted[200:15_800])[0, 1] > 0.999
+
+
+async def test_marks_that_come_behind_the_last_sound_do_not_start_the_voice() -> None:
+    output = AudioOutput(16_000)
+    async with PipelineTest(output) as test:
+        test.send(SpokenAudioFrame(b"", 16_000, 1, "r1", ((0, 5),)))
+        output.playout.read(320)
+        assert not test.received(BotStartedSpeakingFrame)
+        test.send(SpokenAudioFrame(b"", 16_000, 1, "r1", ((0, 9),)))
+        test.send(TTSAudioRawFrame(sine(16_000), 16_000, 1))
+        output.playout.read(320)
+        await test.expect(BotStartedSpeakingFrame)
 
 
 async def test_stereo_is_mixed_down() -> None:
@@ -92,3 +107,26 @@ async def test_a_voice_that_waits_for_more_to_say_is_not_speaking() -> None:
             test.send(OutputAudioRawFrame(b"\1\1" * 1_600, 16_000, 1))
             output.playout.read(1_600)
             await test.expect(BotStartedSpeakingFrame)
+
+
+async def test_resampling_loses_no_word() -> None:
+    """The resampler keeps the end of each frame back, and with it the place of its last word."""
+    output = AudioOutput(16_000)
+
+    class Words(Processor):
+        @handles(TTSStartedFrame)
+        def speak(self, frame: TTSStartedFrame) -> None:
+            with self.session.respond() as response:
+                response.text = "one two"
+                for end in (3, 7):
+                    self.push(SpokenAudioFrame(sine(24_000, 0.2), 24_000, 1, response.id, ((4_800, end),)))
+                self.push(TTSStoppedFrame())
+
+    async with PipelineTest(Words(), output) as test:
+        test.send(TTSStartedFrame())
+        output.playout.read(3_198)
+        assert not test.received(TTSTextFrame)
+        output.playout.read(2)
+        await test.expect(TTSTextFrame, text="one")
+        output.playout.read(3_200)
+        await test.expect(TTSTextFrame, text=" two")

@@ -194,3 +194,34 @@ def test_heard_is_what_was_read_less_what_is_on_the_way(
         playout.read(block)
     playout.cut()
     assert response.heard_to == max(0, min(length, reads * block - int(delay * RATE / 1000)))
+
+
+@given(
+    pieces=st.lists(st.integers(1, 700), min_size=1, max_size=5),
+    word=st.integers(0, 2000),
+    blocks_before=st.integers(0, 8),
+)
+def test_a_mark_that_comes_late_counts_as_one_in_time(
+    pieces: list[int], word: int, blocks_before: int
+) -> None:
+    """A service that times its words after their audio: what it says of audio still unread is exact."""
+    total = sum(pieces)
+    word = min(word, total)
+    timely, late = Response("r1", text="one two"), Response("r2", text="one two")
+    playouts = Playout(RATE), Playout(RATE)
+    for playout, response in zip(playouts, (timely, late), strict=True):
+        at = 0
+        for samples in pieces:
+            mine = response is timely and at <= word <= at + samples
+            playout.write(tone(samples, at), response, ((word - at, 3),) if mine else ())
+            at += samples
+    for _ in range(blocks_before):
+        playouts[0].read(BLOCK)
+        playouts[1].read(BLOCK)
+    playouts[1].write(b"", late, ((word - total, 3),))
+    while playouts[0].busy or playouts[1].busy:
+        playouts[0].read(BLOCK)
+        playouts[1].read(BLOCK)
+        if blocks_before * BLOCK < word:
+            assert late.heard_to == timely.heard_to
+    assert late.heard_to == timely.heard_to == 3

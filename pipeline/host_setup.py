@@ -1,0 +1,181 @@
+"""What a hosted Pipecat processor is set up with: tasks, a clock, a worker, all of our session."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from contextvars import Context
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, cast
+
+from loguru import logger
+from pipecat.clocks.base_clock import BaseClock
+from pipecat.processors.frame_processor import FrameProcessor, FrameProcessorSetup
+from pipecat.utils.asyncio.task_manager import BaseTaskManager
+
+from .errors import PipecatUnsupported
+from .frames import DOWNSTREAM, Frame, FrameDirection
+from .session import GRACE_S
+from .work import ROOT, current_work
+
+if TYPE_CHECKING:
+    from .host import Host
+
+# A stock processor waits no longer for a task it has cancelled, s: one that swallows the cancellation
+# must not keep the next turn waiting. Closing a connection takes some 10 ms.
+HANDOVER_S = 0.5
+
+# What hosting relies on beyond Pipecat's documented interface.
+METHODS = (
+    "_setup_started",
+    "_setup_finished",
+    "setup",
+    "cleanup",
+    "link",
+    "queue_frame",
+    "process_frame",
+    "processors",
+)
+ATTRIBUTES = ("_enable_direct_mode",)
+EVENTS = ("on_before_push_frame",)
+
+
+def check_pipecat(stock: FrameProcessor, *methods: str) -> None:
+    """Look whether the installed Pipecat still has what hosting relies on.
+
+    Args:
+        stock: The processor to be hosted.
+        *methods: What processors of its kind must have too.
+
+    Raises:
+        PipecatUnsupported: It has not; names what is missing.
+    """
+    missing = [name for name in METHODS if not hasattr(FrameProcessor, name)]
+    missing += [name for name in (*ATTRIBUTES, *methods) if not hasattr(stock, name)]
+    # A handler that was put into a task of its own would come too late to say whose work it is.
+    handlers: dict[str, Any] = getattr(stock, "_event_handlers", {})
+    missing += [name for name in EVENTS if not getattr(handlers.get(name), "is_sync", False)]
+    if missing:
+        raise PipecatUnsupported(
+            f"pipecat-ai {version('pipecat-ai')} has no {', '.join(missing)} in "
+            f"{type(stock).__name__}, which hosting it needs; install pipecat-ai>=1.14,<2"
+        )
+
+
+def setup_for(host: Host) -> FrameProcessorSetup:
+    """The setup of one hosted processor: Pipecat's default rates (16 kHz in, 24 kHz out), metrics on."""
+    return FrameProcessorSetup(
+        clock=LoopClock(),
+        task_manager=SessionTasks(host),
+        pipeline_worker=cast(Any, SessionWorker(host)),
+        enable_metrics=True,
+        enable_usage_metrics=True,
+    )
+
+
+class LoopClock(BaseClock):
+    """The event loop's time, which a test may make virtual."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
+    def get_time(self) -> int:
+        """The loop's time in ns."""
+        return int(self._loop.time() * 1e9)
+
+    def start(self) -> None:
+        """Nothing to do: the loop's time runs."""
+
+
+class SessionTasks(BaseTaskManager):
+    """Tasks of a stock processor as tasks of the session."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def get_event_loop(self) -> asyncio.AbstractEventLoop:
+        """The session's loop."""
+        return self._loop
+
+    def create_task(
+        self, coroutine: Coroutine[Any, Any, Any], name: str, context: Context | None = None
+    ) -> asyncio.Task[Any]:
+        """Start a task; an exception in it becomes an ErrorFrame."""
+        if context is not None:
+            return context.run(self._create, coroutine, name)
+        if self._host.tasks_inherit:
+            return self._create(coroutine, name)
+        token = current_work.set(ROOT)
+        try:
+            return self._create(coroutine, name)
+        finally:
+            current_work.reset(token)
+
+    async def cancel_task(self, task: asyncio.Task[Any], timeout: float | None = None) -> None:
+        """Cancel a task and wait for its end, but never for long."""
+        if task is asyncio.current_task():
+            logger.warning("{}: does not cancel the task that asks for it", task.get_name())
+            return
+        session = self._host.session
+        session.abandon(task)
+        patience = HANDOVER_S if timeout is None else min(timeout, HANDOVER_S)
+        _, running = await asyncio.wait([task], timeout=patience)
+        if running:
+            logger.warning("{} was cancelled and still runs; another takes over", task.get_name())
+            session.create_task(self._count_undead(task, GRACE_S - patience), f"{task.get_name()}.grace")
+
+    def current_tasks(self) -> Sequence[asyncio.Task[Any]]:
+        """The tasks of this processor that have not ended."""
+        return list(self._tasks)
+
+    def _create(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        task = self._host.session.create_task(self._run(coroutine), name)
+        task.add_done_callback(lambda _: coroutine.close())  # cancelled before its first step
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        try:
+            return await coroutine
+        except Exception as error:
+            self._host._fail(error, None)
+
+    async def _count_undead(self, task: asyncio.Task[Any], after: float) -> None:
+        await asyncio.wait([task], timeout=after)
+        if not task.done():
+            self._host.session._count_undead((task,))
+
+
+class SessionWorker:
+    """What of Pipecat's PipelineWorker a processor or a function it calls may ask for.
+
+    Attributes:
+        app_resources: None: give handlers what they need when they are made.
+        worker_runner: None: there are no other workers.
+    """
+
+    app_resources: Any = None
+    worker_runner: Any = None
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    async def queue_frame(self, frame: Frame, direction: FrameDirection = DOWNSTREAM) -> None:
+        """Push a frame in at the head of the pipeline, or upstream from its tail."""
+        self._host.session.push(frame, direction)
+
+    async def queue_frames(self, frames: Sequence[Frame]) -> None:
+        """Push frames in at the head of the pipeline."""
+        for frame in frames:
+            self._host.session.push(frame)
+
+    async def stop_when_done(self) -> None:
+        """End the session gracefully."""
+        self._host.session.end()
+
+    async def cancel(self, *, reason: str | None = None) -> None:
+        """End the session now."""
+        self._host.session.cancel(reason)

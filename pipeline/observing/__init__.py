@@ -1,0 +1,5 @@
+"""What a session cost in time, turn by turn. Without observers it costs nothing."""
+
+from .turns import InterruptionReport, Latency, TurnReport, Turns
+
+__all__ = ["InterruptionReport", "Latency", "TurnReport", "Turns"]

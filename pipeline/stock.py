@@ -1,0 +1,13 @@
+"""Pipecat's service classes. Their modules define deprecated ones, and warn of that when imported."""
+
+import warnings
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from pipecat.processors.aggregators.llm_response_universal import LLMAssistantAggregator
+    from pipecat.services.llm_service import LLMService
+    from pipecat.services.stt_service import STTService
+    from pipecat.services.tts_service import TTSService
+    from pipecat.transports.base_output import BaseOutputTransport
+
+__all__ = ["BaseOutputTransport", "LLMAssistantAggregator", "LLMService", "STTService", "TTSService"]
