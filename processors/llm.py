@@ -1,17 +1,17 @@
-"""The language model: any server with OpenAI's chat completions API."""
+"""The language model in the pipeline: answers, the tools they call, and answers begun ahead."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 from uuid import uuid4
 
 from loguru import logger
-from pipecat.frames.frames import FunctionCallFromLLM, FunctionCallsStartedFrame
+from pipecat.frames.frames import FunctionCallFromLLM, FunctionCallsStartedFrame, MetricsFrame
+from pipecat.metrics.metrics import LLMTokenUsage, LLMUsageMetricsData, TTFBMetricsData
 
 from ..pipeline import BargeinError, Processor, Response, handles
 from ..pipeline.frames import (
@@ -23,16 +23,15 @@ from ..pipeline.frames import (
     LLMTextFrame,
     SpeculationFrame,
 )
+from .services.chat import Call, ChatModel, Usage
+from .services.fallback import Fallback
+from .services.openai_chat import ChatCompletions
 from .speculation import Speculation
 from .tools import NOT_STARTED, SESSION_ENDED, ToolCall, Tools
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
-    from openai.types.chat.chat_completion_chunk import ChoiceDelta, ChoiceDeltaToolCall
     from pipecat.processors.aggregators.llm_context import LLMContext
-
-# How often an answer after which the session ends is looked at, s.
-END_POLL_S = 0.05
 
 
 class CallsNotRecorded(BargeinError, RuntimeError):
@@ -51,32 +50,62 @@ class LLM(Processor):
     A SpeculationFrame starts a completion ahead of its turn; the LLMContextFrame with the same messages
     takes it over, anything else throws it away.
 
+    For each completion MetricsFrames go downstream: the time to the first token, and the tokens if the
+    provider counts them.
+
+    `LLM(client, "model", **options)` is short for `LLM(ChatCompletions(client, "model", **options))`.
+
     Args:
-        client: The `openai` client, for any base URL; the caller closes it.
-        model: The model's name at that server.
+        chat: The model, such as `ChatCompletions`, `Responses` or `FallbackChat`.
         tools: Functions the model may call; see `Tools`.
         max_steps: How often in one answer the model may call tools; after that it has to speak.
-        options: Further arguments of `chat.completions.create`, such as `temperature` or `max_tokens`.
 
     Attributes:
         tokens: Pieces of text received in answers.
         wasted_tokens: Pieces received ahead of a turn and thrown away.
     """
 
+    @overload
+    def __init__(
+        self,
+        chat: ChatModel,
+        /,
+        *,
+        tools: Tools | Iterable[Callable[..., Any]] = (),
+        max_steps: int = 5,
+    ) -> None: ...
+
+    @overload
     def __init__(
         self,
         client: AsyncOpenAI,
         model: str,
+        /,
+        *,
+        tools: Tools | Iterable[Callable[..., Any]] = (),
+        max_steps: int = 5,
+        **options: Any,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        chat: Any,
+        model: str | None = None,
+        /,
         *,
         tools: Tools | Iterable[Callable[..., Any]] = (),
         max_steps: int = 5,
         **options: Any,
     ) -> None:
-        self._client = client
-        self._model = model
+        if model is not None:
+            chat = ChatCompletions(chat, model, **options)
+        elif options:
+            raise TypeError(f"give {', '.join(options)} to the model, not to the LLM")
+        self._chat: ChatModel = chat
+        if isinstance(chat, Fallback):
+            chat.users.add(self)
         self._tools = tools if isinstance(tools, Tools) else Tools(tools)
         self._max_steps = max_steps
-        self._options = options
         self._speculation: Speculation | None = None
         self.tokens = self.wasted_tokens = 0
         # All that may have no result yet; those to "keep" outlive their answer.
@@ -135,55 +164,68 @@ class LLM(Processor):
             ends_session = ends_session or any(call.ends_session for call in calls)
         return ends_session
 
-    async def _generate(self, context: LLMContext, may_call: bool) -> list[_Asked]:
-        """Stream one completion; returns the calls it asks for, complete and in order."""
+    async def _generate(self, context: LLMContext, may_call: bool) -> list[Call]:
+        """Stream one completion; returns the calls it asks for."""
+        loop = asyncio.get_running_loop()
+        began: float | None = loop.time()
         # A copy: the context may change while the request is being sent.
         messages = _copy(context)
         ahead, self._speculation = self._speculation, None
         if ahead is not None and ahead.messages == messages and may_call:
-            deltas = ahead.take()
+            pieces = ahead.take()
         else:
             if ahead is not None:
                 self._throw_away(ahead)
-            deltas = self._deltas(messages, may_call)
-        asked: list[_Asked] = []
+            pieces = self._chat.stream(messages, self._tools.schemas, "auto" if may_call else "none")
+        asked: list[Call] = []
         text = ""
-        async with aclosing(deltas):
-            async for delta in deltas:
-                self.tokens += 1
-                if delta.content:
-                    text = delta.content
+        grown = False
+        async with aclosing(pieces):
+            async for piece in pieces:
+                if began is not None:
+                    grown = _copy(context) != messages
+                    if grown:
+                        break
+                    self._tell_ttfb(loop.time() - began)
+                    began = None
+                if isinstance(piece, Call):
+                    asked.append(piece)
+                elif isinstance(piece, Usage):
+                    self._tell_usage(piece)
+                else:
+                    self.tokens += 1
+                    text = piece
                     self.push(LLMTextFrame(text))
-                for part in delta.tool_calls or ():
-                    _collect(asked, part)
+        if grown:  # what came while the model was thinking belongs to the question
+            return await self._generate(context, may_call)
         if asked and text and not text.endswith("\n"):
             self.push(LLMTextFrame("\n"))  # so that what was said so far is spoken while the tools run
         return asked
 
-    async def _deltas(self, messages: list[Any], may_call: bool) -> AsyncGenerator[ChoiceDelta, None]:
-        """One completion as it comes; closing the generator closes the connection."""
-        options = dict(self._options)
-        if len(self._tools):
-            options["tools"] = self._tools.schemas
-            if not may_call:
-                options["tool_choice"] = "none"
-        stream = await self._client.chat.completions.create(
-            model=self._model, messages=messages, stream=True, **options
-        )
-        async with stream:
-            async for chunk in stream:
-                if chunk.choices:
-                    yield chunk.choices[0].delta
-
     async def _ask_ahead(self, speculation: Speculation) -> None:
-        deltas = self._deltas(speculation.messages, True)
+        pieces = self._chat.stream(speculation.messages, self._tools.schemas)
         try:
-            async with aclosing(deltas):
-                async for delta in deltas:
-                    speculation.put(delta)
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    speculation.put(piece)
             speculation.put(None)
         except Exception as error:
             speculation.put(error)  # raised, if at all, in the answer
+
+    def _tell_ttfb(self, seconds: float) -> None:
+        data = TTFBMetricsData(processor=self.name, model=self._chat.model, value=seconds)
+        self.push(MetricsFrame([data]))
+
+    def _tell_usage(self, usage: Usage) -> None:
+        tokens = LLMTokenUsage(
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            total_tokens=usage.prompt_tokens + usage.completion_tokens,
+            cache_read_input_tokens=usage.cached_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+        )
+        data = LLMUsageMetricsData(processor=self.name, model=self._chat.model, value=tokens)
+        self.push(MetricsFrame([data]))
 
     def _forget(self) -> None:
         if self._speculation is not None:
@@ -194,7 +236,7 @@ class LLM(Processor):
         speculation.cancel()
         self.wasted_tokens += speculation.tokens
 
-    async def _call(self, asked: list[_Asked], context: LLMContext, response: Response) -> list[ToolCall]:
+    async def _call(self, asked: list[Call], context: LLMContext, response: Response) -> list[ToolCall]:
         """Record the calls, run them side by side and wait until each has its result."""
         taken = {m.get("tool_call_id") for m in context.messages if isinstance(m, dict)}
         calls: list[ToolCall] = []
@@ -223,8 +265,7 @@ class LLM(Processor):
 
     async def _end_when_said(self, response: Response) -> None:
         """Started by the answer, so an interruption cancels this too."""
-        while not response.finished:  # noqa: ASYNC110 - a response tells nobody when it is finished
-            await asyncio.sleep(END_POLL_S)
+        await response.wait()
         self.session.end()
 
 
@@ -235,26 +276,3 @@ def _answered(context: LLMContext) -> bool:
 
 def _copy(context: LLMContext) -> list[Any]:
     return [dict(m) if isinstance(m, dict) else m for m in context.messages]
-
-
-@dataclass
-class _Asked:
-    """A call as the model streams it."""
-
-    index: int
-    id: str = ""
-    name: str = ""
-    arguments: str = ""
-
-
-def _collect(asked: list[_Asked], part: ChoiceDeltaToolCall) -> None:
-    """Add a piece of a call to the call it belongs to."""
-    call = next((a for a in reversed(asked) if a.index == part.index), None)
-    # Some servers give every call the index 0 and tell them apart by their ids.
-    if call is None or (part.id and call.id and part.id != call.id):
-        call = _Asked(part.index)
-        asked.append(call)
-    call.id = part.id or call.id
-    if part.function is not None:
-        call.name += part.function.name or ""
-        call.arguments += part.function.arguments or ""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from openai.types.chat.chat_completion_chunk import ChoiceDelta
+from .services.chat import Piece
 
 
 class Speculation:
@@ -16,27 +15,27 @@ class Speculation:
     Attributes:
         messages: What it answers.
         task: Generates it; set by the LLM.
-        tokens: Pieces generated so far.
+        tokens: Pieces of text generated so far.
     """
 
     def __init__(self, messages: list[Any]) -> None:
         self.messages = messages
         self.task: asyncio.Task[None] | None = None
         self.tokens = 0
-        self._deltas: asyncio.Queue[ChoiceDelta | Exception | None] = asyncio.Queue()
+        self._pieces: asyncio.Queue[Piece | Exception | None] = asyncio.Queue()
 
-    def put(self, delta: ChoiceDelta | Exception | None) -> None:
+    def put(self, piece: Piece | Exception | None) -> None:
         """Keep a piece; None says that it was the last one, an error that there will be no more."""
-        self.tokens += delta is not None
-        self._deltas.put_nowait(delta)
+        self.tokens += isinstance(piece, str)
+        self._pieces.put_nowait(piece)
 
-    async def take(self) -> AsyncGenerator[ChoiceDelta, None]:
+    async def take(self) -> AsyncGenerator[Piece, None]:
         """All pieces, those to come too; closing the generator ends the completion."""
         try:
-            while (delta := await self._deltas.get()) is not None:
-                if isinstance(delta, Exception):
-                    raise delta
-                yield delta
+            while (piece := await self._pieces.get()) is not None:
+                if isinstance(piece, Exception):
+                    raise piece
+                yield piece
         finally:
             self.cancel()
 

@@ -16,12 +16,14 @@ from ..pipeline.frames import (
     FrameDirection,
     InputAudioRawFrame,
     InterimTranscriptionFrame,
+    RecordingFrame,
     TranscriptionFrame,
     UserPausedFrame,
     UserResumedFrame,
     UserStoppedSpeakingFrame,
     VADUserStartedSpeakingFrame,
 )
+from .services.fallback import Fallback
 
 # Audio from before the VAD's start that is transcribed too, so that no onset is cut, ms. The VAD takes
 # about 100 ms to be sure; soft onsets begin well before it.
@@ -75,6 +77,8 @@ class STT(Processor):
 
     def __init__(self, transcriber: Transcriber) -> None:
         self._transcriber = transcriber
+        if isinstance(transcriber, Fallback):
+            transcriber.users.add(self)
         self._pre_roll = bytearray()  # the last PRE_ROLL_MS before the turn
         self._utterance: Utterance | None = None  # open from the first speech of a turn to its end
         self._began = ""  # ISO time at which it was opened
@@ -123,6 +127,10 @@ class STT(Processor):
     def turn_ended(self, frame: UserStoppedSpeakingFrame, direction: FrameDirection) -> None:
         work = self._finish(self._close(), self._began, self._finishing, frame, direction)
         self._finishing = self.spawn(work, f"{self.name}.finish")
+
+    @handles(RecordingFrame)
+    def read(self, frame: RecordingFrame) -> None:
+        self.spawn(self._read(frame), f"{self.name}.recording")
 
     @handles(EndFrame)
     async def end(self, frame: EndFrame) -> None:
@@ -176,10 +184,26 @@ class STT(Processor):
                 self.push(frame)
             self.push(last, direction)
 
-    async def _final(self, utterance: Utterance) -> str:
+    async def _read(self, frame: RecordingFrame) -> None:
         try:
-            async with asyncio.timeout(FINISH_S):
+            utterance = self._transcriber.open(lambda _: None)
+            utterance.feed(frame.audio)
+            # Nobody recognised anything of it while it was spoken.
+            text = await self._final(utterance, FINISH_S + len(frame.audio) / 32_000)
+        except asyncio.CancelledError:
+            utterance.cancel()
+            raise
+        except Exception as error:
+            if not frame.transcript.done():
+                frame.transcript.set_exception(error)
+        else:
+            if not frame.transcript.done():
+                frame.transcript.set_result(text)
+
+    async def _final(self, utterance: Utterance, limit_s: float = FINISH_S) -> str:
+        try:
+            async with asyncio.timeout(limit_s):
                 return (await utterance.finish()).strip()
         except TimeoutError as error:
-            problem = f"no final transcript within {FINISH_S} s; is the recogniser up?"
+            problem = f"no final transcript within {limit_s:.0f} s; is the recogniser up?"
             raise TranscriptionTimeout(problem) from error

@@ -92,7 +92,9 @@ async def test_a_server_that_is_not_there_is_an_error_and_ends_nothing() -> None
     async with client, PipelineTest(LLM(client, "m")) as test:
         for _ in range(2):
             test.send(LLMContextFrame(Context("").llm_context))
-            error = await test.expect(ErrorFrame, UPSTREAM, error=regex("^LLM: APIConnectionError"))
+            error = await test.expect(
+                ErrorFrame, UPSTREAM, error=regex("^LLM: ServiceUnavailable: .127.0.0.1 m. .*connect")
+            )
             assert "secret" not in error.error
             await test.expect(LLMFullResponseEndFrame)
 
@@ -177,5 +179,5 @@ async def test_a_history_that_is_not_valid_is_refused_by_the_server() -> None:
             context.messages.append({"role": "tool", "tool_call_id": "x", "content": "orphan"})
             async with PipelineTest(LLM(client, "m")) as test:
                 test.send(LLMContextFrame(context.llm_context))
-                await test.expect(ErrorFrame, UPSTREAM, error=regex("BadRequestError.*without its call"))
+                await test.expect(ErrorFrame, UPSTREAM, error=regex("RequestRejected.*without its call"))
         assert server.requests[0].outcome.result() == "refused"

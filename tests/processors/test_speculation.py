@@ -60,10 +60,11 @@ class Talk:
 
 
 @asynccontextmanager
-async def talking(token_s: float = 0.0) -> AsyncIterator[Talk]:
+async def talking(token_s: float = 0.0, *, speculate: bool = True) -> AsyncIterator[Talk]:
     async with OpenAIServer().serving() as server:
         server.token_s = token_s
-        client, context = AsyncOpenAI(base_url=server.base_url, api_key="none", max_retries=0), Context("")
+        client = AsyncOpenAI(base_url=server.base_url, api_key="none", max_retries=0)
+        context = Context("", speculate=speculate)
         async with client, PipelineTest(context.user, LLM(client, "m"), context.assistant) as test:
             yield Talk(test, server, context)
 
@@ -111,6 +112,16 @@ async def test_nothing_is_guessed_before_the_end_is_likely_or_while_the_bot_answ
         talk.end_turn("hello")
         await talk.test.expect(LLMFullResponseStartFrame)
         talk.pause("mm-hmm")
+        await talk.test.expect(LLMFullResponseEndFrame)
+        assert len(talk.server.requests) == 1
+
+
+async def test_a_context_that_does_not_speculate_asks_when_the_turn_is_over() -> None:
+    async with talking(speculate=False) as talk:
+        talk.pause("hello")
+        await talk.test.expect_none(LLMTextFrame, within=0.1)
+        assert not talk.server.requests
+        talk.end_turn("hello")
         await talk.test.expect(LLMFullResponseEndFrame)
         assert len(talk.server.requests) == 1
 

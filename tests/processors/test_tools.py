@@ -6,15 +6,13 @@ import asyncio
 import json
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
-from unittest.mock import AsyncMock
 
 import pytest
-from openai.types.chat import ChatCompletionChunk
 from pipecat.frames.frames import (
     FunctionCallCancelFrame,
     FunctionCallInProgressFrame,
@@ -39,6 +37,7 @@ from bargein.pipeline.frames import (
 from bargein.pipeline.testing import PipelineTest, regex
 from bargein.processors.context import INTERRUPTED_MARK, SPEECH_STOPPED_MARK, Context
 from bargein.processors.llm import LLM
+from bargein.processors.services.chat import Call, Piece
 from bargein.processors.tools import BadArguments, BadTool, ToolCall, Tools, as_text, tool
 
 from ..servers.openai_server import Messages, OpenAIServer, Token, tool_calls
@@ -707,24 +706,15 @@ async def test_a_voice_that_was_stopped_before_its_first_word() -> None:
 async def test_a_library_that_swallows_the_cancellation_calls_nothing() -> None:
     clock, context = Clock(), Context("Be brief.")
 
-    class Stream:
-        async def __aenter__(self) -> Stream:
-            return self
+    class Deaf:
+        model = service = "deaf"
 
-        async def __aexit__(self, *error: object) -> None:
-            pass
-
-        async def __aiter__(self) -> AsyncIterator[ChatCompletionChunk]:
+        async def stream(self, *request: object) -> AsyncGenerator[Piece, None]:
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(3600)
-            for delta in tool_calls(("wait", "{}")):
-                choice = {"index": 0, "delta": delta, "finish_reason": None}
-                chunk = {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "m"}
-                yield ChatCompletionChunk.model_validate(chunk | {"choices": [choice]})
+            yield Call("", "wait", "{}")
 
-    client = AsyncMock()
-    client.chat.completions.create.return_value = Stream()
-    async with PipelineTest(LLM(client, "m", tools=[clock.wait]), context.assistant) as test:
+    async with PipelineTest(LLM(Deaf(), tools=[clock.wait]), context.assistant) as test:
         test.send(LLMContextFrame(context.llm_context))
         await test.advance(1)
         test.interrupt()

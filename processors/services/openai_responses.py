@@ -1,0 +1,147 @@
+"""Language models behind OpenAI's responses API."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from .chat import Call, Piece, ToolChoice, Usage
+from .errors import broken_off
+from .openai_client import Timeouts, events, service_name, with_timeouts
+from .retry import Backoff, retrying_stream
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+    from openai.types.responses import ResponseUsage
+
+
+class Responses:
+    """A model behind the responses API. The provider keeps nothing of the conversation (`store=False`).
+
+    Thoughts are not a part of the answer. A request that fails before anything of the answer came is
+    repeated.
+
+    Args:
+        client: The `openai` client, for any base URL; the caller closes it. Its own timeouts and repeated
+            attempts do not count.
+        model: The model's name at that server.
+        timeouts: How long the server may be silent.
+        backoff: How failed requests are repeated.
+        options: Further arguments of `responses.create`, such as `temperature` or `max_output_tokens`.
+
+    Attributes:
+        model: As given.
+        service: The provider and the model.
+    """
+
+    def __init__(
+        self,
+        client: AsyncOpenAI,
+        model: str,
+        *,
+        timeouts: Timeouts | None = None,
+        backoff: Backoff | None = None,
+        **options: Any,
+    ) -> None:
+        self.model = model
+        self.service = service_name(client, model)
+        self._timeouts = timeouts or Timeouts()
+        self._client = with_timeouts(client, self._timeouts)
+        self._backoff = backoff
+        self._options = {"store": False, **options}
+
+    def stream(
+        self,
+        messages: Sequence[Any],
+        tools: Sequence[dict[str, Any]] = (),
+        tool_choice: ToolChoice = "auto",
+    ) -> AsyncGenerator[Piece, None]:
+        """See `ChatModel.stream`."""
+        instructions, rest = _instructions(messages)
+        request = {"input": list(_items(rest)), "model": self.model, "stream": True, **self._options}
+        if instructions:
+            request["instructions"] = instructions
+        if tools:
+            # Strict schemas may have no optional parameters.
+            request["tools"] = [{"type": "function", "strict": False, **t["function"]} for t in tools]
+            if tool_choice != "auto":
+                request["tool_choice"] = tool_choice
+        return retrying_stream(lambda: self._pieces(request), service=self.service, backoff=self._backoff)
+
+    async def _pieces(self, request: dict[str, Any]) -> AsyncGenerator[Piece, None]:
+        calls: list[Call] = []
+        ended = False
+        usage: ResponseUsage | None = None
+        stream = events(lambda: self._client.responses.create(**request), self._timeouts)
+        async with aclosing(stream):
+            async for event in stream:
+                match getattr(event, "type", None):
+                    case "response.output_text.delta" | "response.refusal.delta":
+                        yield event.delta
+                    case "response.output_item.done" if event.item.type == "function_call":
+                        calls.append(Call(event.item.call_id, event.item.name, event.item.arguments))
+                    case "response.completed" | "response.incomplete":
+                        ended = True
+                        usage = event.response.usage
+                    case "response.failed":
+                        error = event.response.error
+                        raise broken_off(self.service, (error and error.code) or "", error and error.message)
+                    case "error":
+                        raise broken_off(self.service, event.code or "", event.message)
+        if not ended:
+            raise broken_off(self.service, "", "")
+        for call in calls:
+            yield call
+        if usage is not None:
+            yield _usage(usage)
+
+
+def _instructions(messages: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+    """The system prompt, if the conversation begins with one, and the rest."""
+    if messages and messages[0]["role"] == "system" and isinstance(messages[0]["content"], str):
+        return messages[0]["content"], messages[1:]
+    return "", messages
+
+
+def _items(messages: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Chat messages as input items: calls and their results are items of their own."""
+    for message in messages:
+        role = message["role"]
+        if role == "tool":
+            call_id = message["tool_call_id"]
+            yield {"type": "function_call_output", "call_id": call_id, "output": message["content"]}
+            continue
+        if message.get("content"):
+            yield {"role": role, "content": _content(message["content"], role)}
+        for call in message.get("tool_calls") or ():
+            yield {"type": "function_call", "call_id": call["id"], **call["function"]}
+
+
+def _content(content: str | list[dict[str, Any]], role: str) -> str | list[dict[str, Any]]:
+    return content if isinstance(content, str) else [_part(part, role) for part in content]
+
+
+def _part(part: dict[str, Any], role: str) -> dict[str, Any]:
+    match part["type"]:
+        case "text":
+            return {"type": "output_text" if role == "assistant" else "input_text", "text": part["text"]}
+        case "image_url":
+            image = part["image_url"]
+            return {
+                "type": "input_image",
+                "image_url": image["url"],
+                "detail": image.get("detail", "auto"),
+            }
+        case _:
+            return part
+
+
+def _usage(usage: ResponseUsage) -> Usage:
+    read, written = usage.input_tokens_details, usage.output_tokens_details
+    return Usage(
+        usage.input_tokens or 0,
+        usage.output_tokens or 0,
+        (read and read.cached_tokens) or 0,
+        (written and written.reasoning_tokens) or 0,
+    )

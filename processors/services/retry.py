@@ -1,0 +1,98 @@
+"""Trying again: after a growing, random pause, and only what is safe to repeat."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TypeVar
+
+from loguru import logger
+
+from .errors import RateLimited, ServiceError, service_error
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """How often, and with which pauses, a request is repeated. The user hears silence meanwhile.
+
+    Attributes:
+        attempts: Requests in all; 1 never repeats.
+        first_s: The first pause is at most this long; each further one at most twice as long, s.
+        cap_s: No pause is longer. A service that asks for a longer one is given up at once, s.
+        patience_s: No attempt begins later than this after the first one began, s.
+    """
+
+    attempts: int = 3
+    first_s: float = 0.5
+    cap_s: float = 4.0
+    patience_s: float = 8.0
+
+    def pause_s(self, attempt: int, failure: ServiceError, elapsed_s: float) -> float | None:
+        """Seconds to wait after the attempt of this number (from 1), or None to give up.
+
+        Random between 0 and the limit, so that clients that failed together do not come back together.
+        """
+        if not failure.retryable or attempt >= self.attempts:
+            return None
+        pause = random.uniform(0, min(self.cap_s, self.first_s * 2.0 ** (attempt - 1)))
+        asked = failure.retry_after_s if isinstance(failure, RateLimited) else None
+        if asked is not None:
+            pause = asked + random.uniform(0, self.first_s)
+        if (asked or 0.0) > self.cap_s or elapsed_s + pause > self.patience_s:
+            return None
+        return pause
+
+
+async def retrying(attempt: Callable[[], Awaitable[T]], *, service: str, backoff: Backoff | None = None) -> T:
+    """The result of the first attempt that succeeds. For requests that may be repeated at any point.
+
+    Raises:
+        ServiceError: The last attempt failed, or one that is not worth repeating did.
+    """
+
+    async def result() -> AsyncGenerator[T, None]:
+        yield await attempt()
+
+    async with aclosing(retrying_stream(result, service=service, backoff=backoff)) as results:
+        return await anext(results)
+
+
+async def retrying_stream(
+    open_stream: Callable[[], AsyncGenerator[T, None]], *, service: str, backoff: Backoff | None = None
+) -> AsyncGenerator[T, None]:
+    """The items of a stream, opened again as long as nothing has come out of it.
+
+    Once an item came, a failure is final: what follows it, asked for again, would not fit, and what was
+    said would be said twice. Closing the generator closes the stream, or ends the pause.
+
+    Raises:
+        ServiceError: As `retrying`, or the stream broke off.
+    """
+    backoff = backoff or Backoff()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    attempt = 0
+    while True:
+        attempt += 1
+        came = False
+        try:
+            async with aclosing(open_stream()) as stream:
+                async for item in stream:
+                    came = True
+                    yield item
+            return
+        except Exception as error:
+            failure = service_error(service, error)
+        pause_s = None if came else backoff.pause_s(attempt, failure, loop.time() - began)
+        if pause_s is None:
+            raise failure
+        logger.info("{}; attempt {} in {:.1f} s", failure, attempt + 1, pause_s)
+        await asyncio.sleep(pause_s)
+
+
+__all__ = ["Backoff", "retrying", "retrying_stream"]

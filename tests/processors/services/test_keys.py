@@ -1,0 +1,88 @@
+"""Keys: where they come from, and that nothing shows them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from loguru import logger
+
+from bargein.processors.services.keys import SecretsUnreadable, api_key
+
+NAME = "SOME_API_KEY"
+
+
+@pytest.fixture
+def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory without keys, and the path of its secrets file."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(NAME, raising=False)
+    monkeypatch.delenv("BARGEIN_SECRETS", raising=False)
+    return tmp_path / ".env"
+
+
+@pytest.fixture
+def log() -> Iterator[list[str]]:
+    lines: list[str] = []
+    sink = logger.add(lines.append, diagnose=True)
+    yield lines
+    logger.remove(sink)
+
+
+def write(path: Path, value: str, mode: int = 0o600) -> None:
+    path.write_text(f"# keys\nexport OTHER=x\n{NAME}='{value}'\n", encoding="utf-8")
+    path.chmod(mode)
+
+
+def test_no_key_is_none(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert api_key(NAME) is None
+    monkeypatch.setenv(NAME, "  ")
+    assert api_key(NAME) is None
+
+
+def test_the_environment_comes_before_the_file(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(secrets, "from-the-file$HOME")
+    assert api_key(NAME) == "from-the-file$HOME"
+    monkeypatch.setenv(NAME, "from-the-environment")
+    assert api_key(NAME) == "from-the-environment"
+
+
+def test_the_environment_names_the_file(
+    secrets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(secrets, "not this")
+    write(tmp_path / "mine", "this")
+    monkeypatch.setenv("BARGEIN_SECRETS", str(tmp_path / "mine"))
+    assert api_key(NAME) == "this"
+    monkeypatch.setenv("BARGEIN_SECRETS", str(tmp_path / "gone"))
+    with pytest.raises(SecretsUnreadable, match=r"BARGEIN_SECRETS names .*gone"):
+        api_key(NAME)
+
+
+def test_a_changed_file_is_read_again(secrets: Path) -> None:
+    write(secrets, "old")
+    assert api_key(NAME) == "old"
+    write(secrets, "newer")
+    assert api_key(NAME) == "newer"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions are POSIX's")
+def test_a_file_that_others_can_read_is_warned_of_once(secrets: Path, log: list[str]) -> None:
+    write(secrets, "sk-open", mode=0o644)
+    assert api_key(NAME) == "sk-open"
+    api_key(NAME)
+    assert sum("chmod 600" in line for line in log) == 1
+    assert "sk-open" not in "".join(log)
+
+
+def test_no_log_shows_a_key(secrets: Path, log: list[str]) -> None:
+    write(secrets, "sk-hidden")
+    key = api_key(NAME)
+    try:
+        raise ValueError(f"no {key!r}", int(key or ""))
+    except ValueError:
+        logger.bind(key=key).info("with {!r}", key)
+    assert "sk-hidden" not in "".join(log)
+    assert f"{key}" == "sk-hidden"  # as a client needs it
