@@ -164,13 +164,13 @@ async def _awaited(side: Callable[[], Awaitable[float]]) -> float:
     return await side()
 
 
-def _audio(count: int) -> list[OutputAudioRawFrame]:
+def audio(count: int) -> list[OutputAudioRawFrame]:
     return [OutputAudioRawFrame(audio=FRAME, sample_rate=RATE, num_channels=1) for _ in range(count)]
 
 
 async def _bargein(kind: type[Processor], count: int, processors: int) -> float:
     source, sink = Passing(), Sink(count)
-    frames = _audio(count)
+    frames = audio(count)
     async with Session(Pipeline([source, *(kind() for _ in range(processors)), sink])):
         begun = time.perf_counter()
         for frame in frames:
@@ -181,7 +181,7 @@ async def _bargein(kind: type[Processor], count: int, processors: int) -> float:
 
 async def _pipecat(kind: type[FrameProcessor], count: int, processors: int, observed: bool) -> float:
     source, sink = StockProcessor(), StockSink(count)
-    frames = _audio(count)
+    frames = audio(count)
     async with stock_session([source, *(kind() for _ in range(processors)), sink], observed=observed):
         begun = time.perf_counter()
         for frame in frames:

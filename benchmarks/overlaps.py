@@ -8,19 +8,20 @@ taken from the recording's samples instead of ticks of 0.2 s:
 - Yield time: from the onset to the last sound of the bot. A voice that is held and then interrupted ends
   where it was held.
 - Selectivity: of the backchannels, the noises (tau-bench: vocal tics, among them coughs), and the speech
-  of others (tau-bench: non-directed speech), the share at which the bot went on. tau-bench calls it an error
-  if the bot falls silent within 1.0 s; it cannot tell a pause from an end. We count two things:
-  - kept: nothing is interrupted, at whatever time, and every word of the answer is heard, once;
-  - unpaused: besides, the voice does not pause for `TICK_S` or longer within 1.0 s. That is nearest to
-    tau-bench's figure.
+  of others (tau-bench: non-directed speech), the share that was kept: nothing is interrupted, at whatever
+  time, and every word of the answer is heard, once.
 - Release time: from where the voice was held to where it sounds again.
+
+tau-bench itself cannot tell a pause from an end. By its rule the bot yields where it first falls silent for
+a tick or longer: it should within 2.0 s of an interruption, and must not within 1.0 s of anything else.
+Those shares stand beside ours; a bot that holds its voice to decide has few of the second kind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean
 
 import numpy as np
 
@@ -98,16 +99,21 @@ class Outcome:
         return self.interrupted_s is None and not self.damaged
 
     @property
-    def unpaused(self) -> bool:
-        """Whether it went on without a pause that tau-bench would see."""
-        return self.kept and not any(
-            pause.after_s <= SELECTIVITY_WINDOW_S and pause.seconds >= TICK_S for pause in self.pauses
-        )
+    def silent_s(self) -> float:
+        """From the onset to the first silence that tau-bench would see."""
+        return min([*(p.after_s for p in self.pauses if p.seconds >= TICK_S), self.last_sound_s])
 
     @property
     def right(self) -> bool:
         """Whether the bot did what it should."""
         return self.yielded if self.kind is Kind.INTERRUPTION else self.kept
+
+    @property
+    def tau_right(self) -> bool:
+        """The same by tau-bench's rule."""
+        if self.kind is Kind.INTERRUPTION:
+            return self.silent_s <= YIELD_WINDOW_S
+        return self.silent_s > SELECTIVITY_WINDOW_S
 
 
 @dataclass(frozen=True)
@@ -117,40 +123,45 @@ class Figures:
     Attributes:
         count: How many.
         right: Share at which the bot did what it should: yield rate or selectivity.
-        unpaused: Share that was kept without a pause.
-        yield_s: Median yield time.
-        yield_p95_s: 95th percentile of it.
-        release_s: Median of the pauses of those that were kept.
-        release_max_s: The longest one.
+        tau_right: The same by tau-bench's rule.
+        tau_yield_s: Mean yield time by tau-bench's rule.
+        yields_s: Median, 90th and 95th percentile of the yield times.
+        releases_s: The same of the pauses of those that were kept.
     """
 
     count: int
     right: float | None
-    unpaused: float | None
-    yield_s: float | None
-    yield_p95_s: float | None
-    release_s: float | None
-    release_max_s: float | None
+    tau_right: float | None
+    tau_yield_s: float | None
+    yields_s: tuple[float, float, float] | None
+    releases_s: tuple[float, float, float] | None
 
 
 def figures(outcomes: Iterable[Outcome]) -> Figures:
     """Sum up overlaps of one kind."""
     all_ = list(outcomes)
-    yields = sorted(max(0.0, o.last_sound_s) for o in all_ if o.kind is Kind.INTERRUPTION and o.yielded)
+    interruptions = [o for o in all_ if o.kind is Kind.INTERRUPTION]
+    silent = [max(0.0, o.silent_s) for o in interruptions if o.tau_right]
     pauses = [p.seconds for o in all_ if o.kind is not Kind.INTERRUPTION and o.kept for p in o.pauses]
     return Figures(
         len(all_),
         _share([o.right for o in all_]),
-        _share([o.unpaused for o in all_ if o.kind is not Kind.INTERRUPTION]),
-        median(yields) if yields else None,
-        float(np.percentile(yields, 95)) if yields else None,
-        median(pauses) if pauses else None,
-        max(pauses, default=None),
+        _share([o.tau_right for o in all_]),
+        fmean(silent) if silent else None,
+        _percentiles([max(0.0, o.last_sound_s) for o in interruptions if o.yielded]),
+        _percentiles(pauses),
     )
 
 
 def _share(values: list[bool]) -> float | None:
     return sum(values) / len(values) if values else None
+
+
+def _percentiles(values: list[float]) -> tuple[float, float, float] | None:
+    if not values:
+        return None
+    middle, high, higher = np.percentile(values, (50, 90, 95))
+    return float(middle), float(high), float(higher)
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from statistics import median
 import numpy as np
 import soxr
 
-from bargein.bots.default import assistant
-from bargein.bots.local import LocalModels, new_context
+from bargein.bots import Bot, RunningBot
 from bargein.pipeline import Session
 from bargein.pipeline.frames import BotStartedSpeakingFrame, Frame
+from bargein.processors.local import PiperTTS
 from bargein.transports.events import EventLog
 from bargein.transports.file import RATE, FileTransport, Samples, load_recording
 
@@ -48,13 +48,15 @@ def main(rounds: int = 1) -> None:
 
 async def _main(rounds: int) -> None:
     began = time.perf_counter()
-    async with LocalModels(lambda line: print("  " + line, flush=True), slots=1) as models:
+    bot = Bot(name="stack", stt="local", llm="local", tts="local")
+    async with bot.open(lambda line: print("  " + line, flush=True), max_sessions=1) as running:
         print(f"start-up of all models: {time.perf_counter() - began:.1f} s", flush=True)
         recordings = [load_recording(p) for p in sorted(DATA.glob("*austen*.wav"))]
-        recordings += [await _ask(models, question) for question in QUESTIONS]
+        voice = running.shared.of(bot.declaration.tts)
+        recordings += [await _ask(voice, question) for question in QUESTIONS]
         turns: list[dict[str, float]] = []
         for number, recording in enumerate(recordings * rounds, 1):
-            turns.append(await _turn(models, recording))
+            turns.append(await _turn(running, recording))
             print(f"  turn {number} of {len(recordings) * rounds}: {turns[-1]['total']:.0f} ms", flush=True)
         print(f"\n{'part':<16}{'median ms':>10}{'p90 ms':>10}{'prototype':>11}{'ratio':>8}")
         for part in (*PARTS, "total"):
@@ -66,19 +68,19 @@ async def _main(rounds: int) -> None:
         _print_memory()
 
 
-async def _ask(models: LocalModels, question: str) -> Samples:
+async def _ask(voice: PiperTTS, question: str) -> Samples:
     """A question in the bot's own voice, at 16 kHz, with silence before it."""
-    pcm = b"".join([chunk.pcm async for chunk in models.voice.synthesize(question)])
-    speech = soxr.resample(np.frombuffer(pcm, np.int16), models.voice.sample_rate, RATE)
+    pcm = b"".join([chunk.pcm async for chunk in voice.synthesize(question)])
+    speech = soxr.resample(np.frombuffer(pcm, np.int16), voice.sample_rate, RATE)
     return np.concatenate([np.zeros(RATE // 2, np.int16), speech.astype(np.int16)])
 
 
-async def _turn(models: LocalModels, recording: Samples) -> dict[str, float]:
+async def _turn(running: RunningBot, recording: Samples) -> dict[str, float]:
     log = StringIO()
     transport = FileTransport(recording)
     loop = asyncio.get_running_loop()
     answered = asyncio.Event()
-    with assistant(models, new_context(), transport.input, transport.output) as pipeline:
+    with running.pipeline(transport.input, transport.output) as pipeline:
         async with Session(pipeline) as session:
             session.observe(EventLog(log, loop.time))
             session.observe(lambda frame, direction, processor: _note(frame, answered))

@@ -45,15 +45,16 @@ from bargein.pipeline.testing import run_in_virtual_time
 from bargein.processors.bargein import BargeIn
 from bargein.processors.local import SileroVAD, SmartTurn
 from bargein.processors.policies import MinimumDuration, MinimumWords, Policies
-from bargein.processors.stt import STT
+from bargein.processors.stt import STT, Transcriber
 from bargein.processors.tts import TTS, Sentences
 from bargein.processors.turn import Turn
 from bargein.processors.vad import VAD
 from bargein.transports.file import BLOCK, BLOCK_MS, RATE, FileTransport, Samples
 from benchmarks.models import PreparedVoice, prepare, recogniser, stay_on_one_core
-from benchmarks.overlaps import Figures, Outcome, Pause, figures, replay
+from benchmarks.overlaps import Outcome, Pause, replay
 from benchmarks.report import progress
 from benchmarks.stimuli import Half, Kind, Speakers, Stimulus, Voice, at_level, catalogue
+from benchmarks.turn_tables import failure, summary, table
 
 ANSWERS = (
     "The old harbor lies on the northern side of the bay. "
@@ -82,11 +83,6 @@ STUCK_S = 60.0  # no overlap takes so long
 QUESTION_PAUSE_S = 0.3
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]
 
-# sierra-research/tau2-bench's leaderboard for voice, as of 2026.
-BEST_YIELD_S = 0.41
-BEST_BACKCHANNELS = 0.68
-AIMS = "aim", "0.98", "350", "0.90", "0.95", "0.60", "700", "0", "0", "0"
-
 
 class AtOnce(Processor):
     """Interrupts as soon as the VAD is sure, whatever is said."""
@@ -101,11 +97,12 @@ def _only(*policies: MinimumDuration | MinimumWords) -> BargeIn:
     return BargeIn(Policies(speaking=policies, thinking=policies))
 
 
-POLICIES: dict[str, Callable[[], Processor]] = {
-    "default": BargeIn,
-    "VAD start": AtOnce,
-    "duration 500 ms": lambda: _only(MinimumDuration(500)),
-    "duration or words": lambda: _only(MinimumWords(), MinimumDuration(1000)),
+# Each makes what decides, given the conversation's recogniser.
+POLICIES: dict[str, Callable[[Transcriber], Processor]] = {
+    "default": lambda stt: BargeIn(second=stt),
+    "VAD start": lambda _: AtOnce(),
+    "duration 500 ms": lambda _: _only(MinimumDuration(500)),
+    "duration or words": lambda _: _only(MinimumWords(), MinimumDuration(1000)),
 }
 
 
@@ -272,17 +269,20 @@ class Moderator:
         self._session.say(overlap.answer)
 
 
-async def converse(talk: Conversation, bargein: Processor, voice: PreparedVoice) -> list[Outcome]:
+async def converse(
+    talk: Conversation, policy: Callable[[Transcriber], Processor], voice: PreparedVoice
+) -> list[Outcome]:
     """Hold a conversation."""
     transport = FileTransport(talk.question)
-    stt = STT(recogniser())
+    transcriber = recogniser()
+    stt = STT(transcriber)
     pipeline = Pipeline(
         [
             transport.input,
             VAD(SileroVAD()),
             Turn(SmartTurn()),
             stt,
-            bargein,
+            policy(transcriber),
             ModelInput(),
             Sentences(),
             TTS(voice),
@@ -349,104 +349,6 @@ def measure(begun: Begun, user: Samples, bot: Samples, answer: Samples) -> Outco
         ),
         passed_on=begun.passed_on,
     )
-
-
-# What is printed -----------------------------------------------------------------------------------------
-
-
-def table(outcomes: Sequence[Outcome]) -> str:
-    """Both halves side by side, by kind and loudness."""
-    lines = [
-        f"{'':<26}" + "".join(f"{half + ' half':^41}" for half in Half),
-        f"{'':<26}" + f"{'n':>5}{'right':>8}{'unpaused':>10}{'ms':>8}{'worst':>8}  " * 2,
-    ]
-    for kind in Kind:
-        of_kind = [o for o in outcomes if o.kind is kind]
-        for level in [None, *sorted({o.level_db for o in of_kind}, reverse=True)]:
-            unit = "dB" if kind is Kind.BACKGROUND else "dBFS"
-            name = f"{kind}" if level is None else f"    {level:.0f} {unit}"
-            cells = [
-                _cells(figures(o for o in of_kind if o.half is half and level in (None, o.level_db)), kind)
-                for half in Half
-            ]
-            lines.append(f"{name:<26}" + "".join(cells))
-    lines.append(
-        "right: yielded, or kept; ms: median yield time or pause, worst: its 95th percentile or the longest"
-    )
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _cells(found: Figures, kind: Kind) -> str:
-    ms, worst = found.release_s, found.release_max_s
-    if kind is Kind.INTERRUPTION:
-        ms, worst = found.yield_s, found.yield_p95_s
-    return f"{found.count:>5}{_rate(found.right):>8}{_rate(found.unpaused):>10}{_ms(ms):>8}{_ms(worst):>8}  "
-
-
-def summary(by_policy: dict[str, Sequence[Outcome]]) -> str:
-    """All policies, both halves together, and the best published figures."""
-    columns = (
-        "yield rate",
-        "yield ms",
-        "backch.",
-        "noises",
-        "backgr.",
-        "release ms",
-        "answered",
-        "unheard",
-        "damaged",
-    )
-    lines = [f"{'':<20}" + "".join(f"{column:>11}" for column in columns)]
-    for name, outcomes in by_policy.items():
-        of = {kind: figures(o for o in outcomes if o.kind is kind) for kind in Kind}
-        others = [o for o in outcomes if o.kind is not Kind.INTERRUPTION]
-        counts = (
-            sum(o.kept and o.passed_on for o in others),
-            sum(o.yielded and not o.passed_on for o in outcomes if o.kind is Kind.INTERRUPTION),
-            sum(o.damaged for o in outcomes),
-        )
-        cells = [
-            _rate(of[Kind.INTERRUPTION].right),
-            _ms(of[Kind.INTERRUPTION].yield_s),
-            *(_rate(of[kind].right) for kind in (Kind.BACKCHANNEL, Kind.NOISE, Kind.BACKGROUND)),
-            _ms(figures(others).release_s),
-            *map(str, counts),
-        ]
-        lines.append(f"{name:<20}" + "".join(f"{cell:>11}" for cell in cells))
-    lines += [
-        f"{'best published':<20}{'':>11}{1000 * BEST_YIELD_S:>11.0f}{BEST_BACKCHANNELS:>11.2f}",
-        f"{AIMS[0]:<20}" + "".join(f"{aim:>11}" for aim in AIMS[1:]),
-        "answered: others than interruptions, kept, whose words the model is asked to answer all the same;",
-        "unheard: interruptions that stopped the bot and whose words no model was asked to answer;",
-        "damaged: answers with a word lost or doubled, or of which the recording holds not exactly the audio",
-        "published: tau-bench's voice leaderboard: the shortest mean yield time, and the most backchannels",
-        "that a system with a yield rate of 0.95 or more talks through. Those are other stimuli, and calls",
-        "over a network; and tau-bench counts a pause as an end: see the column unpaused.",
-    ]
-    return "\n".join(lines)
-
-
-def failure(outcome: Outcome) -> str:
-    """One overlap at which the bot did the wrong thing."""
-    when = "" if outcome.interrupted_s is None else f", interrupted at {_ms(outcome.interrupted_s)} ms"
-    pauses = "".join(f", paused {_ms(p.after_s)}+{_ms(p.seconds)}" for p in outcome.pauses)
-    damage = (
-        f", {outcome.lost} words lost, {outcome.doubled} doubled" if outcome.lost or outcome.doubled else ""
-    )
-    damage += "" if outcome.intact else ", audio damaged"
-    damage += ", spoke again" if outcome.spoke_again else ""
-    damage += ", words passed on" if outcome.passed_on else ""
-    what = f"{outcome.kind}, {outcome.half}, {outcome.level_db:.0f} dB: {outcome.stimulus}"
-    came = f"last sound {_ms(outcome.last_sound_s)}{when}{pauses}{damage}; words: {' / '.join(outcome.words)}"
-    return f"  {what} ({outcome.overlap_s:.2f} s): {came}"
-
-
-def _rate(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
-
-
-def _ms(seconds: float | None) -> str:
-    return "" if seconds is None else f"{1000 * seconds:.0f}"
 
 
 # The run -------------------------------------------------------------------------------------------------
@@ -529,7 +431,7 @@ def _be_ready(voice: PreparedVoice, cores: SimpleQueue[int]) -> None:
 
 def _converse(policy: str, talk: Conversation) -> list[Outcome]:
     assert _voice is not None
-    return run_in_virtual_time(converse(talk, POLICIES[policy](), _voice))
+    return run_in_virtual_time(converse(talk, POLICIES[policy], _voice))
 
 
 if __name__ == "__main__":

@@ -18,13 +18,10 @@ class Backchannels:
         phrases: Acknowledgements, in any number and order.
         mumbles: What a hum or a hesitation is taken for by a recogniser; means nothing if it is all that
             was said, and was short.
-        claims: Words that want the floor however short they are. A recogniser hears almost anything in a
-            short hum; without one of these it is taken for a hum.
     """
 
     phrases: frozenset[str]
     mumbles: frozenset[str]
-    claims: frozenset[str]
 
 
 def _phrases(lines: str) -> frozenset[str]:
@@ -35,25 +32,21 @@ BACKCHANNELS = {
     "en": Backchannels(
         phrases=_phrases(
             """
-            m, mm, mhm, mm hmm, mm mm, mmhmm, hm, hmm, mh, uh huh, uhuh, aha, ah, oh, ooh, uh, huh, um, a ha
+            m, mm, mhm, mm h, mm hmm, mm mm, mmhmm, hm, hmm, mh, uh huh, uhuh, aha, a ha, ah, oh, ooh, uh, huh
             ok, okay, kay, right, all right, alright, yeah, yah, yep, yup, ya, yes, sure, true, exactly, i c
             absolutely, definitely, of course, indeed, totally, i see, i know, got it, gotcha, i got it
             i understand, understood, makes sense, that makes sense, good, great, nice, cool, fine, perfect
             awesome, amazing, interesting, wow, lovely, wonderful, fair enough, oh okay, so okay, oh really
-            make sense, ye, yea, aye, m'hm, oh my, got you
+            um, make sense, y, ye, yea, u, aye, m'hm, oh my, got you
             really, sounds good, very good, that's right, that's true, no way, no kidding, good to know
+            mkay, mm kay, okie dokie, alrighty, yeh, oh yeah, oh yes, for sure, you bet, i hear you, i agree
+            agreed, certainly, naturally, obviously, precisely, correct, fair, excellent, brilliant, neat
+            fantastic, super, sweet, whoa, gosh, oh boy, oh dear, my goodness, is that so, i got you
+            that's good, that's great, that's nice, that's cool, that's fine, that's interesting
             """
         ),
         # As Moonshine and Whisper write hums.
         mumbles=_phrases("you, but, and, the, a, it, it is, it's a, i, well, then, so, er, erm, oh no, eh"),
-        claims=_phrases(
-            """
-            stop, no, nope, nah, naw, not, never, don't, wait, pause, quiet, enough, hold, hang, listen, hey
-            hello, hi
-            what, what's, why, who, when, where, which, how, again, repeat, back, next, skip, cancel, more
-            less, help, sorry, pardon, excuse, please
-            """
-        ),
     ),
 }
 

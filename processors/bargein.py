@@ -37,10 +37,17 @@ from ..pipeline.frames import (
 from .deciding import Bot, Decider, Decision, Phase, Verdict
 from .loudness import Loudness
 from .policies import BACKCHANNEL, BACKGROUND, MUTED, NOISE, Policies
+from .steadiness import RATE, Steadiness
+from .stt import Transcriber
 from .vad import PAUSE_MS, PossibleSpeechFrame
 
 # Words that did not count do after all when the user speaks on and interrupts within this time, s.
 SPEAKS_ON_S = 2.0
+
+# A stretch of speech up to this length is read a second time, s, with this much of what was heard before.
+# A recogniser is given more of it at first: what it makes of a hum depends on that, a word stays the same.
+SECOND_READING_S = 0.9
+SECOND_LEAD_S = 0.2
 
 # Characters a second of speech, for how much is left to say: 150 words of English a minute.
 CHARACTERS_PER_S = 15
@@ -56,22 +63,32 @@ class BargeIn(Processor):
 
     Args:
         policies: What interrupts, what does not.
+        second: Reads short speech over the bot a second time, so that a misheard hum interrupts nothing.
+            It may be the STT's own recogniser.
         duck: While it is undecided, play the voice at this gain (0 to 1) instead of holding it.
+
+    Attributes:
+        duck: As above; may be changed at any time.
     """
 
-    def __init__(self, policies: Policies | None = None, *, duck: float = 0.0) -> None:
-        policies = policies or Policies()
-        self._false_alarm = policies.resume
-        resume_s = self._false_alarm.after_ms / 1000 if self._false_alarm else None
-        self.decider = Decider(policies.speaking, policies.thinking, resume_s)
-        self._duck = duck
+    def __init__(
+        self, policies: Policies | None = None, *, second: Transcriber | None = None, duck: float = 0.0
+    ) -> None:
+        self.decider = Decider((), ())
+        self.policies = policies or Policies()
+        self.duck = duck
         self._loudness = Loudness()
+        self._steadiness = Steadiness()
+        self._second = second
+        self._recent = bytearray()  # what a second reading may need of the user's audio
+        self._reading: asyncio.Task[None] | None = None  # the second one
         # Of the user's turn.
         self._in_turn = False
         self._counts = False  # some of it does, so all of it does
         self._has_words = False
         self._withheld: list[Frame] = []  # its frames, until it counts
         self._ignored = ""  # why the last stretch of it did not count
+        self._end: UserStoppedSpeakingFrame | None = None  # it is over, and undecided
         # What was said in turns that did not count, and when each was over.
         self._dropped: list[tuple[float, TranscriptionFrame]] = []
         # Of the bot.
@@ -83,6 +100,17 @@ class BargeIn(Processor):
         self._unheard = ""  # what the last full interruption cut off
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def policies(self) -> Policies:
+        """What interrupts, what does not; new ones hold at once, for what is undecided too."""
+        return self._policies
+
+    @policies.setter
+    def policies(self, policies: Policies) -> None:
+        self._policies = policies
+        resume_s = policies.resume.after_ms / 1000 if policies.resume else None
+        self.decider.use(policies.speaking, policies.thinking, resume_s)
+
     async def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -92,6 +120,11 @@ class BargeIn(Processor):
     @handles(InputAudioRawFrame)
     def listen(self, frame: InputAudioRawFrame, direction: FrameDirection) -> None:
         self._loudness.hear(frame.audio, frame.sample_rate)
+        if frame.sample_rate == RATE:
+            self._steadiness.hear(frame.audio)
+            self._recent += frame.audio
+            longest_s = SECOND_READING_S + SECOND_LEAD_S + PAUSE_MS / 1000
+            del self._recent[: -2 * int(longest_s * RATE)]
         self.push(frame, direction)
 
     @handles(PossibleSpeechFrame)
@@ -113,6 +146,8 @@ class BargeIn(Processor):
         if direction is not DOWNSTREAM:
             self.push(frame, direction)
             return
+        if isinstance(frame, VADUserStartedSpeakingFrame) and self._end is not None:
+            self._end_turn(self._end)  # the turn before did not count, in the end
         self._in_turn = True
         self._withheld.append(frame)
         self._act(self._tell(frame))
@@ -122,15 +157,8 @@ class BargeIn(Processor):
         if direction is not DOWNSTREAM:
             self.push(frame, direction)
             return
-        answers = self.session.response_count
-        if self._counts or not self._withheld:
-            self.push(frame)
-        else:
-            self._drop()
-        if self._counts and self._has_words:
-            self._asked_after = answers
-            self._loudness.learn()
-        self._in_turn = self._counts = self._has_words = False
+        self._end = frame
+        self._end_turn(self._take_end())
 
     # The bot ---------------------------------------------------------------------------------------
 
@@ -174,8 +202,9 @@ class BargeIn(Processor):
     # Deciding --------------------------------------------------------------------------------------
 
     def _note_stretch(self) -> None:
-        if not self.decider.listening:
+        if self.decider.between:
             self._loudness.begin()
+            self._steadiness.begin()
 
     def _tell(self, frame: Frame) -> list[Decision]:
         now, decider = self._update(), self.decider
@@ -184,7 +213,8 @@ class BargeIn(Processor):
                 self._note_stretch()
                 return decider.speech_began(now, now - frame.start_secs)
             case UserPausedFrame():
-                return decider.paused(now, now - PAUSE_MS / 1000)
+                since = now - PAUSE_MS / 1000
+                return decider.paused(now, since, second=self._reads_again(now, since))
             case UserResumedFrame():
                 return decider.resumed(now)
             case VADUserStoppedSpeakingFrame():
@@ -193,6 +223,27 @@ class BargeIn(Processor):
                 self._has_words = True
                 return decider.heard(now, frame.text)
         return []
+
+    def _reads_again(self, now: float, until: float) -> bool:
+        """Begin a second reading of what was said up to a pause, if it is short and undecided."""
+        if self._reading is not None:
+            self._reading.cancel()
+        decider = self.decider
+        if self._second is None or not decider.undecided or until - decider.onset > SECOND_READING_S:
+            return False
+        seconds = now - decider.onset + SECOND_LEAD_S
+        pcm = bytes(self._recent[-2 * int(seconds * RATE) :])
+        self._reading = self.spawn(self._read_again(self._second, pcm), f"{self.name}.second")
+        return True
+
+    async def _read_again(self, second: Transcriber, pcm: bytes) -> None:
+        utterance = second.open(lambda _: None)
+        utterance.feed(pcm)
+        try:
+            text = await utterance.snapshot()
+        finally:
+            utterance.cancel()
+        self._act(self.decider.read_again(self._update(), text.strip()))
 
     def _bot_changed(self) -> None:
         self._act(self.decider.bot_changed(self._update()))
@@ -221,15 +272,16 @@ class BargeIn(Processor):
             replies=self._replies,
         )
         self.decider.level_db = self._loudness.beside_usual_db
+        self.decider.change = self._steadiness.change if self.decider.listening else None
         return now
 
     def _act(self, decisions: list[Decision]) -> None:
-        onset, counted = self.decider.onset, self._take_counted()
+        onset, counted, end = self.decider.onset, self._take_counted(), self._take_end()
         for decision in decisions:
             logger.debug("{}: {} ({})", self.name, decision.verdict, decision.reason)
             match decision.verdict:
                 case Verdict.HOLD:
-                    self.push(SpeechHoldFrame(gain=self._duck))
+                    self.push(SpeechHoldFrame(gain=self.duck))
                 case Verdict.RELEASE:
                     self.push(SpeechReleaseFrame())
                 case Verdict.SPEECH:
@@ -242,7 +294,31 @@ class BargeIn(Processor):
                     self._go_on()
         for frame in counted:
             self.push(frame)
+        self._end_turn(end)
         self._schedule()
+
+    def _take_end(self) -> UserStoppedSpeakingFrame | None:
+        """The end of the turn, if it is over and decided."""
+        end = self._end
+        if end is None or (self.decider.undecided and not self._counts):
+            return None
+        self._end = None
+        return end
+
+    def _end_turn(self, frame: UserStoppedSpeakingFrame | None) -> None:
+        """Let the end of the turn pass, or drop all of it."""
+        if frame is None:
+            return
+        answers = self.session.response_count
+        if self._counts or not self._withheld:
+            self.push(frame)
+        else:
+            self._drop()
+        if self._counts and self._has_words:
+            self._asked_after = answers
+            self._loudness.learn()
+        self._in_turn = self._counts = self._has_words = False
+        self._end = None
 
     def _take_counted(self) -> list[Frame]:
         """If the turn counts: all that was withheld, and what was said just before it."""
@@ -271,8 +347,9 @@ class BargeIn(Processor):
         return [(time, frame) for time, frame in self._dropped if time >= lately]
 
     def _go_on(self) -> None:
-        if self._false_alarm is not None and self._unheard.strip():
-            self.push(TTSSpeakFrame(self._false_alarm.prefix + self._unheard.lstrip()))
+        resume = self.policies.resume
+        if resume is not None and self._unheard.strip():
+            self.push(TTSSpeakFrame(resume.prefix + self._unheard.lstrip()))
             self._unheard = ""
 
     def _schedule(self) -> None:

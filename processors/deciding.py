@@ -21,6 +21,9 @@ CONFIRM_S = 0.2
 # When the user has fallen silent and the recogniser tells no words, there are none after so long, s.
 PATIENCE_S = 0.4
 
+# A second reading is waited for longer, s: the first one's words are known, and without it they interrupt.
+SECOND_PATIENCE_S = 0.7
+
 # No hold lasts longer, s, whatever the policies say.
 LONGEST_HOLD_S = 5.0
 
@@ -88,6 +91,8 @@ class Speech:
         ended: It is over, and its words are known or there are none.
         words: What was said so far in this turn.
         words_s: How much speech there was when they were told, s: they cover no more than that.
+        change: How much its sound changes, bels, as `Steadiness` has it; None while that is unknown.
+        again: What a second reading makes of this stretch; "" if there was none.
         level_db: How loud it is beside the user's usual speech; None while that is unknown.
     """
 
@@ -97,7 +102,9 @@ class Speech:
     ended: bool = False
     words: str = ""
     words_s: float = 0.0
+    again: str = ""
     level_db: float | None = None
+    change: float | None = None
 
 
 # What one policy wants at this moment, or None if it has no opinion.
@@ -116,6 +123,8 @@ class _Overlap:
     words: str = ""
     words_s: float = 0.0  # as in Speech
     complete: bool = False  # the words were told since the user fell silent
+    again: str = ""  # as in Speech
+    unread: bool = False  # a second reading is on its way
     ended: bool = False
     decided: bool = False  # the rest of it needs no decision
     interrupted: bool = False  # it has interrupted the bot
@@ -143,6 +152,7 @@ class Decider:
     Attributes:
         bot: The bot as it is now; written by the driver.
         level_db: Loudness of this stretch, as in `Speech`; written by the driver.
+        change: The same of its change.
         onset: When the last stretch of speech began.
         counts: Whether it counts; stays until the next stretch begins.
     """
@@ -150,10 +160,10 @@ class Decider:
     def __init__(
         self, speaking: Sequence[Policy], thinking: Sequence[Policy], resume_s: float | None = None
     ) -> None:
-        self._policies = {Phase.SPEAKING: speaking, Phase.THINKING: thinking}
-        self._resume_s = resume_s
+        self.use(speaking, thinking, resume_s)
         self.bot = Bot()
         self.level_db: float | None = None
+        self.change: float | None = None
         self.onset = 0.0
         self.counts = False
         self._now = 0.0
@@ -161,6 +171,13 @@ class Decider:
         self._last: _Overlap | None = None  # the one before it, in case words of it come late
         self._held_since: float | None = None  # the voice is held
         self._resume_at: float | None = None
+
+    def use(
+        self, speaking: Sequence[Policy], thinking: Sequence[Policy], resume_s: float | None = None
+    ) -> None:
+        """Ask other policies from now on."""
+        self._policies = {Phase.SPEAKING: speaking, Phase.THINKING: thinking}
+        self._resume_s = resume_s
 
     @property
     def held(self) -> bool:
@@ -171,6 +188,16 @@ class Decider:
     def listening(self) -> bool:
         """Whether a stretch of speech is under way."""
         return self._overlap is not None
+
+    @property
+    def between(self) -> bool:
+        """Whether speech that is heard now begins a stretch of its own."""
+        return self._overlap is None or self._overlap.stopped
+
+    @property
+    def undecided(self) -> bool:
+        """Whether a stretch of speech may still interrupt the bot."""
+        return self._overlap is not None and not self._overlap.decided and self.bot.phase is not Phase.IDLE
 
     @property
     def deadline(self) -> float | None:
@@ -200,20 +227,21 @@ class Decider:
         overlap = self._current(now, onset)
         overlap.confirmed = True
         overlap.silent_since = self._resume_at = None
-        overlap.complete = False
+        overlap.complete = overlap.unread = False
         return self._judge(now)
 
-    def paused(self, now: float, since: float) -> list[Decision]:
-        """The user fell silent at `since`, perhaps for a moment."""
+    def paused(self, now: float, since: float, *, second: bool = False) -> list[Decision]:
+        """The user fell silent at `since`, perhaps for a moment; `second` announces a second reading."""
         if self._overlap is not None:
             self._overlap.silent_since = since
+            self._overlap.unread = second
         return self._judge(now)
 
     def resumed(self, now: float) -> list[Decision]:
         """It was for a moment."""
         if self._overlap is not None:
             self._overlap.silent_since = None
-            self._overlap.complete = False
+            self._overlap.complete = self._overlap.unread = False
         return self._judge(now)
 
     def speech_stopped(self, now: float) -> list[Decision]:
@@ -233,6 +261,12 @@ class Decider:
             overlap.words, overlap.words_s = words, overlap.seconds(now)
             overlap.complete = overlap.silent_since is not None
             self._overlap = overlap if late else self._overlap
+        return self._judge(now)
+
+    def read_again(self, now: float, words: str) -> list[Decision]:
+        """What the second reading made of the stretch that has just ended."""
+        if self._overlap is not None and self._overlap.unread:
+            self._overlap.again, self._overlap.unread = words, False
         return self._judge(now)
 
     # What else happens -----------------------------------------------------------------------------
@@ -258,10 +292,11 @@ class Decider:
 
     def _current(self, now: float, onset: float) -> _Overlap:
         """The stretch to which speech that is heard now belongs."""
-        if self._overlap is None or self._overlap.stopped:
+        if self.between:
             self._overlap = self._last = _Overlap(onset, now)
             self.onset = onset
             self.counts = False
+        assert self._overlap is not None
         return self._overlap
 
     def _judge(self, now: float) -> list[Decision]:
@@ -289,7 +324,10 @@ class Decider:
             return self._now - overlap.sign_at >= CONFIRM_S
         if overlap.silent_since is None or not overlap.stopped:
             return False
-        return overlap.complete or self._now - overlap.silent_since >= PATIENCE_S
+        if overlap.complete and not overlap.unread:
+            return True
+        patience_s = SECOND_PATIENCE_S if overlap.complete else PATIENCE_S
+        return self._now - overlap.silent_since >= patience_s
 
     def _wanted(self, overlap: _Overlap) -> Decision:
         """What the policies want now."""
@@ -303,7 +341,7 @@ class Decider:
         if wanted.verdict is Verdict.HOLD:
             if overlap.ended:
                 return Decision(Verdict.IGNORE, "words" if speech.words else "noise")
-            if speech.silent_s >= PATIENCE_S:
+            if speech.silent_s >= PATIENCE_S and not overlap.complete:
                 return Decision(Verdict.IGNORE, "no words in time")
             if self._held_since is not None and self._now - self._held_since >= LONGEST_HOLD_S:
                 overlap.decided = True
@@ -338,5 +376,7 @@ class Decider:
             ended=overlap.ended,
             words=overlap.words,
             words_s=overlap.words_s,
+            again=overlap.again,
             level_db=self.level_db,
+            change=self.change,
         )

@@ -61,51 +61,78 @@ class MinimumWords:
 
 
 class BackchannelWords:
-    """Tells backchannels by their words; what is short may be a mumble too, or anything but a claim.
+    """Tells backchannels by their words; what is short may be a mumble too.
+
+    One reading of two is enough: a recogniser takes a hum for a word, and for another one the next time, but
+    hardly ever a word for a hum.
 
     Args:
         language: A key of `BACKCHANNELS`.
         mumble_ms: Longest speech that can be a mumble.
-        short_ms: Speech up to this length is a backchannel unless a word of it wants the floor.
 
     Raises:
         KeyError: There are no words for the language.
     """
 
-    def __init__(self, language: str = "en", mumble_ms: float = 700, short_ms: float = 500) -> None:
+    def __init__(self, language: str = "en", mumble_ms: float = 700) -> None:
         self._words = BACKCHANNELS[language]
         self._mumble_ms = mumble_ms
-        self._short_ms = short_ms
 
     def __call__(self, speech: Speech) -> bool:
-        if speech.seconds * 1000 <= self._short_ms:
-            words = normalized(speech.words)
-            return bool(words) and self._words.claims.isdisjoint(words)
         phrases = self._words.phrases
         if speech.seconds * 1000 <= self._mumble_ms:
             phrases |= self._words.mumbles
-        return consists_of(speech.words, phrases)
+        return any(consists_of(reading, phrases) for reading in (speech.words, speech.again))
+
+
+@dataclass(frozen=True)
+class Hum:
+    """Tells hums by their sound: one that is held, as no word is.
+
+    Args:
+        below: Change of the sound, bels; see `Steadiness.change`.
+        after_ms: While the user goes on, not judged before: a word may begin with a long sound.
+    """
+
+    below: float = 0.25
+    after_ms: float = 350
+
+    def __call__(self, speech: Speech) -> bool:
+        known = speech.silent_s > 0 or speech.seconds * 1000 >= self.after_ms
+        return known and speech.change is not None and speech.change < self.below
 
 
 @dataclass(frozen=True)
 class Backchannel:
     """Acknowledgements let the bot go on; at the end of its answer they are an answer to it.
 
+    The bot goes on before the user has ended when it is a hum so far, or when the words of so much speech
+    are known and all of them are acknowledgements. What follows is judged when it comes.
+
     Args:
         is_backchannel: Tells whether words known so far are one; any classifier.
+        is_hum: Tells whether the sound is one so far, whatever its words.
         longest_ms: Longer speech is none.
         answer_s: With less than this left to say, what is said counts, and the bot finishes.
+        certain_ms: So much speech; of a silent user all of it is enough.
     """
 
     is_backchannel: Callable[[Speech], bool] = field(default_factory=BackchannelWords)
+    is_hum: Callable[[Speech], bool] = field(default_factory=Hum)
     longest_ms: float = 1500
     answer_s: float = 0.7
+    certain_ms: float = 500
 
     def __call__(self, speech: Speech, bot: Bot) -> Decision | None:
-        if not speech.words or speech.seconds * 1000 > self.longest_ms or not self.is_backchannel(speech):
+        hum = self.is_hum(speech)
+        if speech.seconds * 1000 > self.longest_ms or not (hum or self.is_backchannel(speech)):
             return None
         if not speech.ended:
-            return Decision(Verdict.HOLD, "backchannel so far")
+            known_s = speech.seconds if speech.silent_s else self.certain_ms / 1000
+            ends_soon = bot.rest_s is not None and bot.rest_s * 1000 < self.longest_ms
+            if ends_soon or not (hum or speech.words_s >= known_s):
+                return Decision(Verdict.HOLD, "backchannel so far")
+            return Decision(Verdict.IGNORE, BACKCHANNEL)
         if bot.rest_s is not None and bot.rest_s < self.answer_s:
             return Decision(Verdict.LISTEN, "an answer at the end")
         return Decision(Verdict.IGNORE, BACKCHANNEL)
@@ -232,7 +259,7 @@ def while_thinking() -> tuple[Policy, ...]:
         Critical(),
         Noise(),
         Background(),
-        Backchannel(BackchannelWords(short_ms=0)),
+        Backchannel(),
         MinimumWords(after_ms=300),
         MinimumDuration(500),
     )

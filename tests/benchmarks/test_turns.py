@@ -12,7 +12,7 @@ from bargein.pipeline import SpeechInterruptedFrame
 from bargein.pipeline.frames import Frame, Level, TTSTextFrame
 from bargein.transports.file import BLOCK, RATE, Samples
 from bargein.transports.playout import Playout
-from benchmarks import turns
+from benchmarks import turn_tables, turns
 from benchmarks.noises import HUMS, NOISES, hum, in_room
 from benchmarks.overlaps import Outcome, Pause, figures, replay
 from benchmarks.stimuli import Half, Kind, Stimulus, Voice, active_level, at_level, trimmed
@@ -134,7 +134,7 @@ def test_a_held_and_released_answer_is_kept() -> None:
     events = heard(*TEXT.split())
     found = turns.measure(begun(Kind.BACKCHANNEL, events), user(8), played(hold=10, release=25), answer())
     assert found.kept
-    assert not found.unpaused
+    assert not found.tau_right
     (pause,) = found.pauses
     assert pause.after_s == pytest.approx(0.115, abs=0.001)
     assert pause.seconds == pytest.approx(0.285, abs=0.001)
@@ -162,9 +162,17 @@ def test_what_counts_as_yielding_and_as_keeping() -> None:
     paused = outcome(Kind.NOISE, pauses=(Pause(0.1, 0.3),))
     briefly = outcome(Kind.NOISE, pauses=(Pause(0.1, 0.1),))
     afterwards = outcome(Kind.NOISE, pauses=(Pause(1.1, 0.3),))
-    assert [o.unpaused for o in (paused, briefly, afterwards)] == [False, True, True]
+    assert [o.tau_right for o in (paused, briefly, afterwards)] == [False, True, True]
     assert all(o.kept for o in (paused, briefly, afterwards))
     assert not outcome(Kind.NOISE, interrupted_s=3.0).kept
+    assert [o.tau_right for o in (yields, late, back, outcome(Kind.INTERRUPTION))] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert outcome(Kind.INTERRUPTION, pauses=(Pause(0.1, 0.5),)).tau_right
+    assert not outcome(Kind.NOISE, last_sound_s=0.9, interrupted_s=1.0).tau_right
 
 
 def test_figures_sum_up() -> None:
@@ -176,9 +184,12 @@ def test_figures_sum_up() -> None:
             outcome(Kind.INTERRUPTION),
         ]
     )
-    assert (found.count, found.right, found.unpaused, found.yield_s) == (4, 0.75, None, 0.1)
+    assert (found.count, found.right, found.tau_right) == (4, 0.75, 0.75)
+    assert found.yields_s == pytest.approx((0.1, 0.26, 0.28))
+    assert found.tau_yield_s == pytest.approx(0.4 / 3)
+    assert found.releases_s is None
     kept = figures([outcome(Kind.NOISE, pauses=(Pause(0.1, 0.3),)), outcome(Kind.NOISE)])
-    assert (kept.right, kept.unpaused, kept.release_s, kept.release_max_s) == (1, 0.5, 0.3, 0.3)
+    assert (kept.right, kept.tau_right, kept.releases_s) == (1, 0.5, (0.3, 0.3, 0.3))
     assert figures([]).right is None
 
 
@@ -187,15 +198,17 @@ def test_the_tables_have_a_row_for_each_kind_and_policy() -> None:
         outcome(Kind.INTERRUPTION, last_sound_s=0.1, interrupted_s=0.5),
         outcome(Kind.BACKCHANNEL, half=Half.TEST, lost=1),
     ]
-    lines = turns.table(outcomes).splitlines()
+    lines = turn_tables.table(outcomes).splitlines()
     assert [line.split()[0] for line in lines if line.startswith(tuple(Kind))] == [
         kind.split()[0] for kind in Kind
     ]
     assert "1.00" in lines[2]
-    rows = turns.summary({"default": outcomes, "VAD start": []}).splitlines()
+    rows = turn_tables.summary({"default": outcomes, "VAD start": []}).splitlines()
     assert rows[1].split() == ["default", "1.00", "100", "0.00", "0", "1", "1"]
-    assert rows[2].split() == ["VAD", "start", "0", "0", "0"]
-    assert "1 words lost" in turns.failure(outcomes[1])
+    assert rows[2].split() == ["by", "tau-bench's", "rule", "1.00", "100", "1.00"]
+    assert rows[3].split() == ["VAD", "start", "0", "0", "0"]
+    assert rows[5].split() == ["best", "published", "410", "0.68"]
+    assert "1 words lost" in turn_tables.failure(outcomes[1])
 
 
 def test_each_stimulus_is_played_at_each_loudness_in_three_rounds() -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 
+import numpy as np
 import pytest
 from pipecat.frames.frames import (
     FunctionCallFromLLM,
@@ -34,7 +35,7 @@ from bargein.pipeline.frames import (
     UserStoppedSpeakingFrame,
 )
 from bargein.pipeline.testing import PipelineTest
-from bargein.processors.bargein import SPEAKS_ON_S, BargeIn
+from bargein.processors.bargein import SECOND_LEAD_S, SPEAKS_ON_S, BargeIn
 from bargein.processors.context import INTERRUPTED_MARK, SPEECH_STOPPED_MARK, Context
 from bargein.processors.policies import MuteDuringTools, Policies, Resume, SpeechOnly
 from bargein.processors.stt import STT
@@ -47,6 +48,11 @@ from .fakes import FakeTranscriber, FakeVAD, FakeVoice, playing
 
 ANSWER = ["One two three four.", " Five six seven eight.", " Nine ten eleven twelve."]
 TEXT = "".join(ANSWER)
+
+# 20 ms of a low sound and of a high one: together no hum. No byte that FakeVAD sees is 0.
+SYLLABLES = [
+    (8000 * np.sin(2 * np.pi * hertz / 16_000 * np.arange(320))).astype(np.int16) | 1 for hertz in (300, 3000)
+]
 
 
 class ScriptedLLM(Processor):
@@ -91,10 +97,11 @@ class Conversation:
         stt_s: float = 0.1,
         turn_ms: float = 100,
         before_llm: tuple[Processor, ...] = (),
+        second: FakeTranscriber | None = None,
     ) -> None:
         self.context = Context("Be brief.")
         self.transcriber = FakeTranscriber([(text, stt_s) for text in said])
-        self.bargein = BargeIn(policies)
+        self.bargein = BargeIn(policies, second=second)
         self.llm = ScriptedLLM(answers or [ANSWER, ["Well then."], ["Well then."]], delay_s)
         self.output = AudioOutput(16_000)
         self.played = bytearray()
@@ -118,8 +125,9 @@ class Conversation:
             yield test
 
     async def sound(self, ms: int, speech: bool) -> None:
-        for _ in range(ms // 20):
-            self.test.send(InputAudioRawFrame(bytes([speech]) * 640, 16_000, 1))
+        for number in range(ms // 20):
+            audio = SYLLABLES[number // 3 % 2].tobytes() if speech else bytes(640)
+            self.test.send(InputAudioRawFrame(audio, 16_000, 1))
             await asyncio.sleep(0.02)
 
     async def say(self, ms: int, silence_ms: int = 600) -> None:
@@ -166,6 +174,77 @@ async def test_a_backchannel_is_released_and_not_a_word_is_lost_or_doubled(backc
     assert talk.messages("user") == ["hello"]
     assert talk.messages("assistant") == [TEXT]
     assert talk.audible_s == pytest.approx(len(TEXT) / 20, abs=0.05)
+
+
+async def test_a_hum_misheard_as_a_word_is_read_a_second_time_and_released() -> None:
+    second = FakeTranscriber([("Mm-hmm", 0.05)])
+    talk = Conversation("hello", "No.", second=second)
+    async with talk.running() as test:
+        await talk.ask()
+        await talk.heard("two")
+        await talk.say(400)
+        await test.expect(UserBackchannelFrame)
+        await test.expect(BotStoppedSpeakingFrame)
+        assert len(test.received(SpeechReleaseFrame)) == 1
+        assert test.stats.interruptions == 0
+    assert talk.words == TEXT
+    assert talk.messages("user") == ["hello"]
+    (utterance,) = second.opened  # the question before was not read again: the bot was silent
+    assert utterance.cancelled
+    assert not any(utterance.fed[: int(SECOND_LEAD_S * 32_000) - 2000])
+    assert np.count_nonzero(np.frombuffer(utterance.fed, np.int16)) == pytest.approx(6400, rel=0.02)
+
+
+async def test_a_turn_that_is_over_before_the_second_reading_is_waits_for_it() -> None:
+    talk = Conversation("hello", "Louder.", stt_s=0.01, turn_ms=0, second=FakeTranscriber([("Later.", 0.25)]))
+    async with talk.running() as test:
+        await talk.ask()
+        await talk.heard("two")
+        await talk.say(400)
+        await test.expect(SpeechInterruptedFrame, reason="user_speaking")
+        assert not test.received(SpeechReleaseFrame)
+        await test.advance(3)
+        assert len(test.received(UserStoppedSpeakingFrame)) == 2
+    assert talk.messages("user") == ["hello", "Louder."]
+
+
+async def test_the_user_speaks_on_while_a_turn_that_is_over_waits() -> None:
+    second = FakeTranscriber([("Later.", 0.3), ("", 0.3), ("", 0.3)])
+    talk = Conversation("hello", "Louder.", "Speak louder.", stt_s=0.01, turn_ms=0, second=second)
+    async with talk.running() as test:
+        await talk.ask()
+        await talk.heard("two")
+        await talk.say(400, 260)
+        await talk.say(1300)
+        await test.expect(SpeechInterruptedFrame, reason="user_speaking")
+        await test.advance(3)
+    assert talk.messages("user") == ["hello", "Louder. Speak louder."]
+
+
+async def test_long_speech_is_not_read_again() -> None:
+    second = FakeTranscriber([])
+    talk = Conversation("hello", "Tell me about Friday instead.", second=second)
+    async with talk.running() as test:
+        await talk.ask()
+        await talk.heard("two")
+        await talk.say(1100)
+        await test.expect(SpeechInterruptedFrame)
+    assert not second.opened
+
+
+async def test_a_hum_is_released_before_it_has_ended_whatever_its_words() -> None:
+    talk = Conversation("hello", "No.")
+    async with talk.running() as test:
+        await talk.ask()
+        await talk.heard("two")
+        for _ in range(25):
+            test.send(InputAudioRawFrame(SYLLABLES[0].tobytes(), 16_000, 1))
+            await asyncio.sleep(0.02)
+        assert len(test.received(SpeechReleaseFrame)) == 1
+        await talk.sound(600, False)
+        await test.expect(BotStoppedSpeakingFrame)
+        assert test.stats.interruptions == 0
+    assert talk.words == TEXT
 
 
 @pytest.mark.parametrize("ms", [80, 120, 300])

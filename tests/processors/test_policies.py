@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bargein.pipeline import Reason
@@ -14,6 +16,7 @@ from bargein.processors.policies import (
     Critical,
     Debounce,
     Grace,
+    Hum,
     MinimumDuration,
     MinimumWords,
     MuteDuringTools,
@@ -56,6 +59,18 @@ def saying(words: str, seconds: float = 0.4) -> Speech:
         (MinimumWords(after_ms=500), Speech(0.9, words="you", words_s=0.1), BOT, None),
         (Backchannel(), said("okay"), BOT, IGNORE),
         (Backchannel(), saying("okay"), BOT, HOLD),
+        (Backchannel(certain_ms=500), saying("okay", 0.6), BOT, IGNORE),
+        (Backchannel(certain_ms=500), Speech(0.9, words="okay", words_s=0.4), BOT, HOLD),
+        (Backchannel(certain_ms=500), Speech(0.4, silent_s=0.1, words="okay", words_s=0.4), BOT, IGNORE),
+        (Backchannel(certain_ms=500), Speech(0.4, silent_s=0.1, words="okay", words_s=0.1), BOT, HOLD),
+        (Backchannel(), saying("okay", 0.6), Bot(Phase.SPEAKING, rest_s=1.4), HOLD),  # it may be an answer
+        (Backchannel(), saying("okay but wait", 0.6), BOT, None),
+        (Backchannel(), Speech(0.4, words="no", change=0.1), BOT, IGNORE),
+        (Backchannel(), Speech(0.4, change=0.1), BOT, IGNORE),
+        (Backchannel(), Speech(0.4, words="no", change=0.3), BOT, None),
+        (Backchannel(), Speech(1.6, change=0.1), BOT, None),
+        (Backchannel(), replace(said("no"), change=0.1), Bot(Phase.SPEAKING, rest_s=0.6), LISTEN),
+        (Backchannel(is_hum=lambda speech: False), Speech(0.4, words="no", change=0.1), BOT, None),
         (Backchannel(), said("okay but wait"), BOT, None),
         (Backchannel(), said(""), BOT, None),
         (Backchannel(longest_ms=1500), said("yeah yeah yeah okay right", 1.6), BOT, None),
@@ -133,12 +148,25 @@ def test_what_a_hum_is_taken_for_counts_only_if_it_is_short_and_all() -> None:
         assert not BackchannelWords()(said(f"{words} Friday", 0.6))
 
 
-def test_what_is_very_short_is_a_hum_unless_it_wants_the_floor() -> None:
-    for words in ("You Friday", "Amendment", "Paris"):
-        assert BackchannelWords()(said(words, 0.5))
-        assert not BackchannelWords(short_ms=0)(said(words, 0.5))
-    for words in ("Stop.", "What?", "No, no.", "Wait", "Hey you", ""):
-        assert not BackchannelWords()(said(words, 0.3))
+def test_a_short_word_is_none_however_short_it_is() -> None:
+    for words in ("Tuesday.", "Louder", "Paris", "Stop.", "What?", "No, no.", ""):
+        assert not BackchannelWords()(said(words, 0.25))
+
+
+def test_one_reading_of_two_is_enough() -> None:
+    misheard = replace(said("You can."), again="Mm-hmm")
+    assert BackchannelWords()(misheard)
+    assert BackchannelWords()(replace(said("Mm-hmm"), again="Thank you."))
+    assert not BackchannelWords()(replace(said("Louder."), again="Later."))
+    assert not BackchannelWords()(replace(said("Well I never", 0.9), again="Well"))
+
+
+def test_a_hum_is_told_by_its_sound_when_there_was_enough_of_it_or_all() -> None:
+    assert Hum(after_ms=350)(Speech(0.35, change=0.2))
+    assert not Hum(after_ms=350)(Speech(0.34, change=0.2))
+    assert Hum(after_ms=350)(Speech(0.2, silent_s=0.06, change=0.2))
+    assert not Hum(below=0.25)(Speech(0.5, change=0.25))
+    assert not Hum()(Speech(0.5, change=None))
 
 
 def test_a_language_without_words_is_refused() -> None:
