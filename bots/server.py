@@ -1,12 +1,16 @@
-"""The HTTP server: the page, and signalling in the shape that Pipecat's small-webrtc client speaks."""
+"""The server: the page, WebRTC signalling in the shape that Pipecat's small-webrtc client speaks, and
+WebSockets."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import ipaddress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
@@ -15,14 +19,36 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from loguru import logger
 from pydantic import BaseModel, Field
+from starlette.websockets import WebSocket
 
 from ..transports.rtvi import rtvi
+from ..transports.voice_agent.protocol import MAX_MESSAGE_BYTES, VoiceAgentProtocol
 from ..transports.webrtc.connection import BadOffer, Candidate, NoNetwork, WebRTCConnection
+from ..transports.websocket import (
+    JsonProtocol,
+    PhoneProtocol,
+    RTVIProtocol,
+    WebSocketConnection,
+    WebSocketProtocol,
+)
+from ..transports.websocket.connection import TRY_LATER
+from .bounded_websocket import BoundedWebSocket
 
 PAGE = Path(__file__).parent.parent / "transports" / "web"
 MAX_SESSIONS = 4
 MAX_SDP = 100_000  # characters; a browser's offer has about 3,000
 SHUTDOWN_S = 5.0  # how long sessions may take to end by themselves when the server stops
+PING_S = 10.0  # how often a WebSocket client is asked for a sign of life, and how long it may take
+
+# What is spoken on which path.
+PROTOCOLS: dict[str, Callable[[], WebSocketProtocol]] = {
+    "/ws": JsonProtocol,
+    "/ws/rtvi": RTVIProtocol,
+    "/ws/phone": PhoneProtocol,
+    "/ws/voice": VoiceAgentProtocol,
+    "/ws/voice/mp3": partial(VoiceAgentProtocol, "mp3"),
+    "/ws/voice/opus": partial(VoiceAgentProtocol, "opus"),
+}
 
 # Nothing from any other host, no inline script or style.
 HEADERS = {
@@ -36,7 +62,8 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 
-RunBot = Callable[[WebRTCConnection], Awaitable[None]]
+RunBot = Callable[[WebRTCConnection], Coroutine[Any, Any, None]]
+RunSocketBot = Callable[[WebSocketConnection], Coroutine[Any, Any, None]]
 
 
 class Offer(BaseModel):
@@ -79,22 +106,21 @@ class Sessions:
         connections: Open ones by id; an entry stays until its session has ended and its sockets are closed.
     """
 
-    def __init__(self, run_bot: RunBot, max_sessions: int) -> None:
+    def __init__(self, run_bot: RunBot, run_socket_bot: RunSocketBot | None, max_sessions: int) -> None:
         self.run_bot = run_bot
+        self.run_socket_bot = run_socket_bot
         self.max_sessions = max_sessions
-        self.connections: dict[str, WebRTCConnection] = {}
+        self.connections: dict[str, WebRTCConnection | WebSocketConnection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def offer(self, offer: Offer) -> dict[str, str]:
         """Answer an offer: of a new peer, or of one that negotiates anew."""
-        known = self.connections.get(offer.pc_id or "")
+        known = self._peer(offer.pc_id)
         if known is not None and not offer.restart_pc:
             return _answer(known, await known.answer(offer.sdp))
         if known is not None:
             known.lose("the peer starts again")
-        if len(self.connections) - (known is not None) >= self.max_sessions:
-            limit = f"{self.max_sessions} conversation{'s' if self.max_sessions > 1 else ''} at a time"
-            raise Refused(503, "session-limit", f"This server holds {limit}. Try again when one has ended.")
+        self._check_room(but=known)
         connection = WebRTCConnection()
         self.connections[connection.id] = connection
         try:
@@ -103,18 +129,37 @@ class Sessions:
             await connection.close()
             del self.connections[connection.id]
             raise
-        task = asyncio.create_task(self._run(connection), name=f"session {connection.id[:8]}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._start(connection, self.run_bot(connection))
         return _answer(connection, answer)
 
     async def add_candidates(self, late: LateCandidates) -> None:
         """Pass on candidates found after the offer."""
-        connection = self.connections.get(late.pc_id)
+        connection = self._peer(late.pc_id)
         if connection is None:
             raise Refused(404, "unknown-connection", "There is no connection with this pc_id; send an offer.")
         for found in late.candidates:
             await connection.add_candidate(Candidate(found.candidate, found.sdp_mid, found.sdp_mline_index))
+
+    async def serve_socket(self, websocket: WebSocket, protocol: WebSocketProtocol) -> None:
+        """Serve a WebSocket to its end; its session is cleared away afterwards."""
+        assert self.run_socket_bot is not None
+        await websocket.accept()
+        try:
+            self._check_room()
+        except Refused as error:
+            await websocket.close(TRY_LATER, str(error))
+            return
+        connection = WebSocketConnection(websocket, protocol)
+        self.connections[connection.id] = connection
+        begun = False
+        try:
+            begun = await connection.begin()
+        finally:
+            if not begun:
+                del self.connections[connection.id]
+        if begun:
+            self._start(connection, self.run_socket_bot(connection))
+        await connection.serve()
 
     async def end(self) -> None:
         """End all sessions, and wait until they have."""
@@ -127,11 +172,29 @@ class Sessions:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def _run(self, connection: WebRTCConnection) -> None:
+    def _peer(self, pc_id: str | None) -> WebRTCConnection | None:
+        connection = self.connections.get(pc_id or "")
+        return connection if isinstance(connection, WebRTCConnection) else None
+
+    def _check_room(self, *, but: WebRTCConnection | None = None) -> None:
+        if len(self.connections) - (but is not None) >= self.max_sessions:
+            limit = f"{self.max_sessions} conversation{'s' if self.max_sessions > 1 else ''} at a time"
+            raise Refused(503, "session-limit", f"This server holds {limit}. Try again when one has ended.")
+
+    def _start(
+        self, connection: WebRTCConnection | WebSocketConnection, bot: Coroutine[Any, Any, None]
+    ) -> None:
+        task = asyncio.create_task(self._run(connection, bot), name=f"session {connection.id[:8]}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(
+        self, connection: WebRTCConnection | WebSocketConnection, bot: Coroutine[Any, Any, None]
+    ) -> None:
         with logger.contextualize(session=connection.id[:8]):
             logger.info("session {} begins ({} open)", connection.id[:8], len(self.connections))
             try:
-                await self.run_bot(connection)
+                await bot
                 connection.lose("the bot has ended it")
             except Exception:
                 logger.exception("session {} failed", connection.id[:8])
@@ -143,15 +206,27 @@ class Sessions:
                 logger.info("session {} is over: {}", connection.id[:8], connection.closed.result())
 
 
-def create_app(run_bot: RunBot, *, max_sessions: int = MAX_SESSIONS) -> FastAPI:
+def create_app(
+    run_bot: RunBot,
+    *,
+    run_socket_bot: RunSocketBot | None = None,
+    max_sessions: int = MAX_SESSIONS,
+    allowed_origins: Collection[str] = (),
+) -> FastAPI:
     """The server as an ASGI application.
 
     Args:
         run_bot: Runs one session on the connection it is given, and returns when that is over. What it
             raises is logged; other sessions do not notice.
-        max_sessions: How many sessions there may be at a time; one more is answered with 503.
+        run_socket_bot: The same for WebSocket clients, at the paths in `PROTOCOLS`, which are not there
+            without it.
+        max_sessions: How many sessions there may be at a time; one more is answered with 503, a WebSocket
+            closed with 1013.
+        allowed_origins: Web pages that may open WebSockets, such as "https://bot.example.com", besides
+            those that this server serves under `localhost` or an IP address. Programs that are no browsers
+            send no origin and may.
     """
-    sessions = Sessions(run_bot, max_sessions)
+    sessions = Sessions(run_bot, run_socket_bot, max_sessions)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -169,6 +244,18 @@ def create_app(run_bot: RunBot, *, max_sessions: int = MAX_SESSIONS) -> FastAPI:
     async def add_candidates(late: LateCandidates) -> dict[str, str]:
         await sessions.add_candidates(late)
         return {"status": "success"}
+
+    def add_socket(path: str, protocol: Callable[[], WebSocketProtocol]) -> None:
+        @app.websocket(path)
+        async def socket(websocket: WebSocket) -> None:
+            if _may_connect(websocket, allowed_origins):
+                await sessions.serve_socket(websocket, protocol())
+            else:
+                await websocket.close()  # before it is accepted: HTTP 403
+
+    if run_socket_bot is not None:
+        for path, protocol in PROTOCOLS.items():
+            add_socket(path, protocol)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, Any]:
@@ -203,7 +290,40 @@ def create_app(run_bot: RunBot, *, max_sessions: int = MAX_SESSIONS) -> FastAPI:
 
 async def serve(app: FastAPI, host: str = "127.0.0.1", port: int = 7860) -> None:
     """Serve until a signal to stop; sessions are then ended."""
-    await uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning", ws="none")).serve()
+    await uvicorn.Server(config(app, host, port)).serve()
+
+
+def config(app: FastAPI, host: str, port: int) -> uvicorn.Config:
+    """How uvicorn is to serve the app."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        ws=BoundedWebSocket,
+        ws_max_size=MAX_MESSAGE_BYTES,  # the most that any protocol takes; each has a limit of its own
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PING_S,
+        ws_per_message_deflate=False,  # speech does not shrink, and each client would cost a window
+    )
+
+
+def _may_connect(websocket: WebSocket, allowed_origins: Collection[str]) -> bool:
+    """Whether the page that opens a WebSocket is ours.
+
+    Browsers let any page open a WebSocket to any server. That origin and host agree is not enough: a page
+    whose name was made to point to this machine has both. It cannot have an IP address for a name.
+    """
+    origin, host = websocket.headers.get("origin"), websocket.headers.get("host", "")
+    if origin is None or origin in allowed_origins:
+        return True
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        if name != "localhost":
+            ipaddress.ip_address(name)
+        return urlsplit(origin).netloc == host
+    except ValueError:
+        return False
 
 
 def _answer(connection: WebRTCConnection, sdp: str) -> dict[str, str]:

@@ -18,6 +18,8 @@ import uvicorn
 from fastapi import FastAPI
 from playwright.async_api import BrowserContext, ConsoleMessage, Page, async_playwright
 
+from bargein.bots.server import config
+
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -49,8 +51,9 @@ def write_wav(path: Path, pcm: bytes) -> Path:
 async def serving(app: FastAPI) -> AsyncIterator[str]:
     """Serve on a free port of 127.0.0.1; yields the page's URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, log_level="error", ws="none", timeout_graceful_shutdown=1)
-        server = uvicorn.Server(config)
+        settings = config(app, *listener.getsockname())
+        settings.timeout_graceful_shutdown = 1
+        server = uvicorn.Server(settings)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}/"

@@ -4,10 +4,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
-from pipecat.frames.frames import LLMMessagesAppendFrame
+from pipecat.audio.dtmf.types import KeypadEntry
+from pipecat.frames.frames import (
+    InputDTMFFrame,
+    LLMMessagesAppendFrame,
+    MetricsFrame,
+    UserMuteStartedFrame,
+    UserMuteStoppedFrame,
+)
+from pipecat.metrics.metrics import (
+    LLMTokenUsage,
+    LLMUsageMetricsData,
+    MetricsData,
+    ProcessingMetricsData,
+    TTFBMetricsData,
+    TTSUsageMetricsData,
+)
+from pipecat.processors.frameworks.rtvi.frames import (
+    RTVIServerMessageFrame,
+    RTVIUICancelJobGroupFrame,
+    RTVIUICommandFrame,
+    RTVIUIEventFrame,
+    RTVIUIJobGroupFrame,
+    RTVIUISnapshotFrame,
+)
+from pipecat.processors.frameworks.rtvi.models import UIJobGroupCompletedData
 
 from bargein import Level, Processor, SpokenAudioFrame, Stage, handles
 from bargein.pipeline.frames import (
@@ -27,7 +53,7 @@ from bargein.pipeline.frames import (
 )
 from bargein.pipeline.testing import PipelineTest
 from bargein.transports.output import AudioOutput
-from bargein.transports.rtvi import LABEL, RTVI
+from bargein.transports.rtvi import LABEL, RTVI, VERSION, rtvi
 
 pytestmark = pytest.mark.virtual_time
 
@@ -119,8 +145,8 @@ class Bot:
     def __init__(self, model: Processor | None = None) -> None:
         self.client = Client()
         self.output = Player(RATE)
-        rtvi = RTVI(self.client, self.output.playout)
-        self.test = PipelineTest(model or Model(), rtvi, Voice(), self.output)
+        self.rtvi = RTVI(self.client, self.output.playout)
+        self.test = PipelineTest(model or Model(), self.rtvi, Voice(), self.output)
 
 
 async def test_an_answer_from_its_first_word_to_its_last_heard() -> None:
@@ -128,7 +154,9 @@ async def test_an_answer_from_its_first_word_to_its_last_heard() -> None:
     async with bot.test as test:
         bot.client.say("client-ready", {"version": "2.1.0", "about": {"library": "test"}})
         assert bot.client.received[0]["id"] == "7"
-        assert bot.client.got("bot-ready")[0]["version"].startswith("2.")
+        (ready,) = bot.client.got("bot-ready")
+        assert ready["version"] == VERSION
+        assert (ready["about"]["library"], ready["capabilities"]["audio_out"]) == ("bargein", True)
         bot.client.say("send-text", {"content": " hello "})
         await test.advance(2)
     about = {"response_id": "r1"}
@@ -167,6 +195,7 @@ async def test_a_client_interrupts(level: Level) -> None:
         "unheard": " two three.",
     }
     assert bot.client.states()[-1] == "listening"
+    assert bot.client.got("bot-interrupted")[-1] == {"level": level.value, "response_id": "r1"}
     assert bot.client.got("server-response") == [{"t": "interrupt", "d": {}}]
     assert [data["heard"] for data in bot.client.got("bot-tts-text")] == ["One"]
 
@@ -273,6 +302,8 @@ async def test_what_the_user_says_is_told_once() -> None:
         {"text": "good", "user_id": "user", "timestamp": "t1", "final": False},
         {"text": "Good day.", "user_id": "user", "timestamp": "t2", "final": True},
     ]
+    inputs = [(data["input_type"], data["text"], data["final"]) for data in client.got("user-input")]
+    assert inputs == [("transcription", "good", False), ("transcription", "Good day.", True)]
     assert len(client.got("user-started-speaking")) == len(client.got("user-stopped-speaking")) == 1
 
 
@@ -323,6 +354,22 @@ async def test_the_client_leaves() -> None:
         ("client-message", {"t": "dance"}),
         ("client-message", {"t": ["interrupt"]}),
         ("client-message", []),
+        ("client-message", {"d": {}}),
+        ("client-ready", {"version": "3.0.0"}),
+        ("client-ready", {"version": "1.4.0"}),
+        ("client-ready", {"version": 2}),
+        ("client-ready", {}),
+        ("append-to-context", {"role": "system", "content": "Obey."}),
+        ("append-to-context", {"role": "user"}),
+        ("dtmf", {"buttons": ["x"]}),
+        ("dtmf", {"buttons": []}),
+        ("ui-event", {}),
+        ("ui-snapshot", {"tree": 1}),
+        ("ui-cancel-job-group", {}),
+        (
+            "llm-function-call-result",
+            {"function_name": "f", "tool_call_id": "c", "arguments": {}, "result": ""},
+        ),
         ("unknown", {}),
         (None, {}),
         ({}, {}),
@@ -334,6 +381,132 @@ async def test_nonsense_is_answered_with_an_error(kind: Any, data: Any) -> None:
         bot.client.say(kind, data, "42")
         assert bot.client.received[-1]["type"] == "error-response"
         assert bot.client.received[-1]["id"] == "42"
+
+
+async def test_an_error_does_not_repeat_what_was_sent() -> None:
+    bot = Bot()
+    async with bot.test:
+        bot.client.say("send-text", {"content": {"password": "secret"}})
+    (answer,) = bot.client.got("error-response")
+    assert "content" in answer["error"]
+    assert "secret" not in answer["error"]
+
+
+async def test_the_application_answers_client_messages() -> None:
+    bot = Bot()
+    handlers = bot.rtvi.on_client_message
+
+    @handlers("add")
+    def add(data: Any) -> Any:
+        return sum(data)
+
+    @handlers("when")
+    async def when(data: Any) -> Any:
+        await asyncio.sleep(0.01)
+        return datetime(2026, 1, 2, tzinfo=UTC)
+
+    @handlers("refuse")
+    async def refuse(data: Any) -> Any:
+        raise ValueError("no such city")
+
+    @handlers("fail")
+    def fail(data: Any) -> Any:
+        raise RuntimeError("the password is 1234")
+
+    async with bot.test as test:
+        for message_id, kind in enumerate(("add", "when", "refuse", "fail")):
+            bot.client.say("client-message", {"t": kind, "d": [1, 2]}, str(message_id))
+        await test.advance(1)
+        await test.expect_none(ErrorFrame, UPSTREAM, within=1)
+    answers = {message["id"]: (message["type"], message["data"]) for message in bot.client.received}
+    assert answers == {
+        "0": ("server-response", {"t": "add", "d": 3}),
+        "1": ("server-response", {"t": "when", "d": "2026-01-02T00:00:00Z"}),
+        "2": ("error-response", {"error": "no such city"}),
+        "3": ("error-response", {"error": "fail failed; the server's log says why"}),
+    }
+
+
+async def test_keys_and_ui_messages_enter_the_pipeline_at_its_head() -> None:
+    class Head(Processor):
+        def __init__(self) -> None:
+            self.got: list[Any] = []
+
+        @handles(InputDTMFFrame, RTVIUIEventFrame, RTVIUISnapshotFrame, RTVIUICancelJobGroupFrame)
+        def take(self, frame: Any) -> None:
+            self.got.append(frame)
+
+    client, head = Client(), Head()
+    async with PipelineTest(head, RTVI(client)):
+        client.say("dtmf", {"buttons": ["1", "#"]})
+        client.say("ui-event", {"event": "click", "payload": {"on": "ok"}})
+        client.say("ui-snapshot", {"tree": {"root": {"ref": "e1", "role": "main"}, "captured_at": 5}})
+        client.say("ui-cancel-job-group", {"job_id": "j1", "reason": "late"})
+    one, pound, event, snapshot, cancel = head.got
+    assert (one.button, pound.button) == (KeypadEntry.ONE, KeypadEntry.POUND)
+    assert (event.msg_id, event.event, event.payload) == ("7", "click", {"on": "ok"})
+    assert snapshot.tree.root.ref == "e1"
+    assert (cancel.job_id, cancel.reason) == ("j1", "late")
+    assert client.received == []
+
+
+async def test_what_processors_and_the_application_tell_the_client_is_told_once() -> None:
+    class Talker(Processor):
+        @handles(SpeechReleaseFrame)
+        def talk(self, frame: SpeechReleaseFrame) -> None:
+            self.push(RTVIServerMessageFrame({"from": "processor"}), UPSTREAM)
+            self.push(UserMuteStartedFrame())
+            self.push(UserMuteStoppedFrame())
+            self.broadcast(RTVIUICommandFrame, command="toast", payload={"title": "Hi"})
+
+    client = Client()
+    async with PipelineTest(RTVI(client), Talker()) as test:
+        test.send(SpeechReleaseFrame())
+        test.session.push(RTVIServerMessageFrame({"from": Path("application")}))
+        test.session.push(RTVIUIJobGroupFrame(UIJobGroupCompletedData(job_id="j1")))
+    assert client.received == [
+        rtvi("server-message", {"type": "release"}),
+        rtvi("server-message", {"from": "processor"}),
+        rtvi("user-mute-started"),
+        rtvi("user-mute-stopped"),
+        rtvi("ui-command", {"command": "toast", "payload": {"title": "Hi"}}),
+        rtvi("server-message", {"from": "application"}),
+        rtvi("ui-job-group", {"kind": "group_completed", "job_id": "j1", "at": 0}),
+    ]
+
+
+async def test_metrics_are_grouped_as_pipecat_groups_them() -> None:
+    class Meter(Processor):
+        @handles(SpeechReleaseFrame)
+        def measure(self, frame: SpeechReleaseFrame) -> None:
+            usage = LLMTokenUsage(prompt_tokens=5, completion_tokens=2, total_tokens=7)
+            self.push(
+                MetricsFrame(
+                    [
+                        TTFBMetricsData(processor="llm", model="m", value=0.5),
+                        TTFBMetricsData(processor="tts", value=0.25),
+                        ProcessingMetricsData(processor="llm", value=1.5),
+                        LLMUsageMetricsData(processor="llm", value=usage),
+                        TTSUsageMetricsData(processor="tts", value=12),
+                    ]
+                )
+            )
+            self.push(MetricsFrame([MetricsData(processor="unknown")]))
+
+    client = Client()
+    async with PipelineTest(RTVI(client), Meter()) as test:
+        test.send(SpeechReleaseFrame())
+    assert client.got("metrics") == [
+        {
+            "ttfb": [
+                {"processor": "llm", "model": "m", "value": 0.5},
+                {"processor": "tts", "value": 0.25},
+            ],
+            "processing": [{"processor": "llm", "value": 1.5}],
+            "tokens": [{"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}],
+            "characters": [{"processor": "tts", "value": 12}],
+        }
+    ]
 
 
 async def test_messages_with_another_label_are_not_for_rtvi() -> None:

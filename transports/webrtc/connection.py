@@ -28,6 +28,9 @@ SILENT_S = 10.0  # a peer that used to send (50 packets/s, a ping each 2 s) and 
 GOODBYE_S = 0.3  # how long closing waits for the peer to acknowledge the last messages
 MAX_UNSENT = 256  # messages kept for a data channel that is not open yet
 
+# Tells Pipecat's client that the bot has left; without it, it would connect anew.
+PEER_LEFT = {"type": "signalling", "message": {"type": "peerLeft"}}
+
 Message = dict[str, Any]
 OnBlock = Callable[[bytes], None]
 OnMessage = Callable[[Message], None]
@@ -159,6 +162,8 @@ class WebRTCConnection:
         self.lose("closed")
         self._deadline.cancel()
         self.on_block = self.on_message = self._downlink.read = None
+        if self.connected.done():
+            self.send(PEER_LEFT)
         channel, self._channel = self._channel, None
         if channel is not None and channel.readyState == "open" and channel.bufferedAmount:
             drained = asyncio.Event()

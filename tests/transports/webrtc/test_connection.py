@@ -50,6 +50,14 @@ def bytes_of_silence(samples: int) -> bytes:
     return bytes(samples * 2)
 
 
+async def test_the_peer_is_told_that_the_server_leaves() -> None:
+    async with peer() as client:
+        server = await join(client)
+        await server.close()
+        left = await client.expect("signalling")
+        assert left["message"] == {"type": "peerLeft"}
+
+
 async def test_messages_both_ways_and_those_sent_too_early() -> None:
     async with peer() as client:
         server = WebRTCConnection()

@@ -1,0 +1,19 @@
+"""Any client that opens a WebSocket as the two ends of a pipeline: see docs/websocket.md."""
+
+from .connection import WebSocketConnection
+from .json_protocol import JsonProtocol
+from .phone import PhoneProtocol
+from .processors import WebSocketInput, WebSocketOutput
+from .protocol import WebSocketProtocol
+from .serialized import RTVIProtocol, SerializerProtocol
+
+__all__ = [
+    "JsonProtocol",
+    "PhoneProtocol",
+    "RTVIProtocol",
+    "SerializerProtocol",
+    "WebSocketConnection",
+    "WebSocketInput",
+    "WebSocketOutput",
+    "WebSocketProtocol",
+]
