@@ -9,7 +9,6 @@ import pytest
 import soxr
 from pipecat.frames.frames import UserBackchannelFrame
 
-from bargein.bots.local import LocalModels
 from bargein.pipeline.frames import (
     SpeechHoldFrame,
     SpeechInterruptedFrame,
@@ -17,6 +16,7 @@ from bargein.pipeline.frames import (
     TTSTextFrame,
     UserStartedSpeakingFrame,
 )
+from bargein.processors.tts import Synthesizer
 from bargein.transports.file import RATE, Samples, load_recording
 
 from .test_conversation import DATA, LONG_ANSWER, QUESTION, Conversation, conversation, onset, sounds, words
@@ -27,9 +27,10 @@ pytestmark = [pytest.mark.real_time, pytest.mark.local_models]
 PITCH = 1.15
 
 
-async def say(models: LocalModels, text: str) -> Samples:
+async def say(talk: Conversation, text: str) -> Samples:
+    voice: Synthesizer = talk.running.shared.of(talk.running.bot.declaration.tts)
     pcm = b""
-    async for chunk in models.voice.synthesize(text):
+    async for chunk in voice.synthesize(text):
         pcm += chunk.pcm
     samples: Samples = soxr.resample(np.frombuffer(pcm, np.int16), chunk.sample_rate * PITCH, RATE)
     return samples
@@ -47,7 +48,7 @@ def received(talk: Conversation, frame_type: type) -> list[float]:
 
 async def test_backchannels_and_noises_do_not_cost_a_word() -> None:
     async with conversation(QUESTION) as talk:
-        sounding = [await say(talk.models, text) for text in ("Okay.", "Right.", "Yeah.")]
+        sounding = [await say(talk, text) for text in ("Okay.", "Right.", "Yeah.")]
         sounding += [load_recording(DATA / "dog_bark.wav"), load_recording(DATA / "car_horn.wav")]
         overlap = np.concatenate([part for sound in sounding for part in (sound, silence(1.5))])
         talk.transport.input.after_bot_starts(1.5, overlap)
@@ -75,7 +76,7 @@ async def test_backchannels_and_noises_do_not_cost_a_word() -> None:
 @pytest.mark.parametrize("command", ["Stop.", "Wait.", "Hold on a second."])
 async def test_a_command_interrupts_however_short(command: str) -> None:
     async with conversation(QUESTION) as talk:
-        recording = await say(talk.models, command)
+        recording = await say(talk, command)
         talk.transport.input.after_bot_starts(1.5, recording)
         await talk.transport.run(talk.session)
         _, bot = talk.transport.channels

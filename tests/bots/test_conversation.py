@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from openai import AsyncOpenAI
 
-from bargein.bots.default import assistant
-from bargein.bots.local import LocalModels, new_context
+from bargein.bots import Bot, RunningBot
 from bargein.pipeline import Processor, Session, SpeechInterruptedFrame
 from bargein.pipeline.frames import Frame, FrameDirection, LLMFullResponseEndFrame, LLMTextFrame, TTSTextFrame
 from bargein.processors.context import INTERRUPTED_MARK, SPEECH_STOPPED_MARK, Context
+from bargein.processors.stt import Transcriber
 from bargein.transports.file import RATE, FileTransport, Samples, load_recording
 
 from ..servers.openai_server import Messages, OpenAIServer
@@ -44,7 +43,7 @@ def answers(messages: Messages) -> list[str]:
 
 @dataclass
 class Conversation:
-    models: LocalModels
+    running: RunningBot
     transport: FileTransport
     context: Context
     session: Session
@@ -58,21 +57,24 @@ class Conversation:
         return [m["content"] for m in self.context.messages if m["role"] == "assistant"]
 
     async def transcribe(self, samples: Samples) -> str:
-        utterance = self.models.stt.open(lambda text: None)
+        stt: Transcriber = self.running.shared.of(self.running.bot.declaration.stt)
+        utterance = stt.open(lambda text: None)
         utterance.feed(samples.tobytes())
         return await utterance.finish()
 
 
 @asynccontextmanager
 async def conversation(recording: Path) -> AsyncIterator[Conversation]:
-    async with OpenAIServer().serving() as server, LocalModels(slots=1) as models:
+    async with OpenAIServer().serving() as server:
         server.answer = answers
         server.token_s = 0.01
-        async with AsyncOpenAI(base_url=server.base_url, api_key="none") as models.client:
-            transport, context = FileTransport(load_recording(recording)), new_context()
-            with assistant(models, context, transport.input, transport.output) as pipeline:
+        llm = {"service": "openai", "model": "scripted", "base_url": server.base_url}
+        bot = Bot(name="scripted", stt="local", llm=llm, tts="local")
+        async with bot.open(max_sessions=1) as running:
+            transport, context = FileTransport(load_recording(recording)), bot.new_context()
+            with running.pipeline(transport.input, transport.output, context=context) as pipeline:
                 async with Session(pipeline) as session:
-                    talk = Conversation(models, transport, context, session)
+                    talk = Conversation(running, transport, context, session)
                     session.observe(talk.observe)
                     yield talk
 
