@@ -1,4 +1,4 @@
-.PHONY: run test check bench bench-turns
+.PHONY: run test check bench bench-turns docs
 
 setup = python=$$(scripts/find-python) && $$python scripts/setup.py
 
@@ -17,6 +17,14 @@ check:
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy .venv/src/bargein tests benchmarks scripts
+
+# The API reference is read from an installed copy.
+docs:
+	@$(setup) local docs
+	@rm -rf build/package
+	@.venv/bin/python -m pip install --quiet --no-deps --target build/package .
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build
+	@echo "open build/docs/index.html"
 
 bench:
 	@$(setup) local dev
