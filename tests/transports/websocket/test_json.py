@@ -12,8 +12,8 @@ import pytest
 from websockets.asyncio.client import connect
 
 from bargein.transports.websocket import connection as connections
-from bargein.transports.websocket.protocol import MAX_MESSAGE_BYTES
 from bargein.transports.websocket.pace import LEAD_S
+from bargein.transports.websocket.protocol import MAX_MESSAGE_BYTES
 
 from .bot import ANSWER, BEEP_BLOCKS, WORD_S, WORDS, level
 from .served import WAIT_S, Client, Message, joined, served
