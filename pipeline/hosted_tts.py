@@ -32,6 +32,8 @@ from .frames import (
 from .host import Host
 from .host_setup import check_pipecat
 from .hosted_deepgram import drop_uncleared
+from .hosted_reconnect import reconnect_when_interrupted
+from .pace import Pace, PacedWords, WordTime
 from .processor import handles
 from .response import Response
 from .stock import TTSService
@@ -43,8 +45,10 @@ class _Reply:
     """How far the service has come with one answer; positions are characters of `response.text`."""
 
     given: int = 0  # end of what it was given to speak
-    placed: int = 0  # end of the last words it has reported
+    placed: int = 0  # end of the last words it has reported, or text it has begun with
+    said: int = 0  # end of what has been spoken for certain, where words are estimated
     audible: bool = False  # audio has come
+    ahead: bool = False  # its texts are reported when they are asked for, not when they have been spoken
     pieces: dict[int, tuple[int, int]] = field(default_factory=dict)  # sentences' positions, by frame id
     announced: bool = False
 
@@ -56,6 +60,24 @@ class _Track:
     samples: int = 0  # pushed so far
     base: int | None = None  # the clock's time at which its word times begin, ns
     marks: deque[tuple[int, int]] = field(default_factory=deque)  # to come: (sample, character)
+    paced: _Paced | None = None  # the text whose words are estimated
+
+
+@dataclass(eq=False)
+class _Paced:
+    """A text of which it is only estimated when its words are spoken."""
+
+    words: PacedWords
+    character: int  # where it begins in `response.text`
+    sample: int  # and in the audio of its track
+
+    def add(self, response: Response, end: int) -> None:
+        """It goes on to a character of the response's text."""
+        self.words.add(response.text[self.character + len(self.words.text) : end])
+
+    def mark(self, word: WordTime, rate: int, origin: int) -> tuple[int, int]:
+        """A word as a mark whose sample is counted from another of the track."""
+        return self.sample + int(word.end_s * rate) - origin, self.character + word.end
 
 
 class HostedTTS(Host):
@@ -63,7 +85,8 @@ class HostedTTS(Host):
 
     With `Sentences` before it the service speaks those; otherwise it cuts the text itself. The text, for
     display, goes round it at once, answer by answer. Where the service reports words with their times, a
-    word counts as heard when the next one begins, otherwise a piece of text when its audio has ended.
+    word counts as heard when the next one begins. Otherwise a word's place is its share of the audio, by the
+    voice's pace while that is not complete.
 
     Without an output of ours in the session, all that the service pushes passes as it is.
     """
@@ -81,16 +104,22 @@ class HostedTTS(Host):
         self._started = False  # the StartFrame has come out
         self._services = [part for part in self._parts if isinstance(part, TTSService)]
         for service in self._services:
-            check_pipecat(service, "create_context_id")
+            check_pipecat(service, "create_context_id", "_push_text_frames", "_is_streaming_tokens")
             made = partial(self._made_context, service.create_context_id)
             service.create_context_id = made  # type: ignore[method-assign]
             drop_uncleared(service)
+            reconnect_when_interrupted(service)
+        # Whether words come with their times, and whether text is spoken as it comes, sentences or not.
+        self._tells_times = any(not service._push_text_frames for service in self._services)
+        self._streams_tokens = any(service._is_streaming_tokens for service in self._services)
+        self._pace = Pace()
         await super().start()
 
     async def stop(self) -> None:
         await super().stop()
         for service in self._services:
-            vars(service).pop("create_context_id", None)
+            for wrapped in ("create_context_id", "_handle_interruption", "_websocket_connect"):
+                vars(service).pop(wrapped, None)
 
     def _made_context(self, make: Callable[[], str]) -> str:
         context_id = make()
@@ -201,7 +230,10 @@ class HostedTTS(Host):
             self._context_ended(frame, response)
         elif isinstance(frame, LLMFullResponseEndFrame):
             self._reply_ended(frame, response)
-        elif not isinstance(frame, LLMFullResponseStartFrame | AggregatedTextFrame):
+        elif isinstance(frame, AggregatedTextFrame):
+            if not self._tells_times:
+                self._reply(response).placed = self._end_of(frame, frame.id, response)
+        elif not isinstance(frame, LLMFullResponseStartFrame):
             super()._emit(frame, direction, new)
 
     def _audio(self, frame: TTSAudioRawFrame, response: Response) -> None:
@@ -215,6 +247,8 @@ class HostedTTS(Host):
         while track.marks and track.marks[0][0] <= track.samples:
             sample, character = track.marks.popleft()
             due.append((sample - before, character))
+        if not self._tells_times:
+            due += self._estimated(track, response, before)
         spoken = SpokenAudioFrame(frame.audio, frame.sample_rate, frame.num_channels, response.id, tuple(due))
         spoken.interruptible = frame.interruptible
         self.push(spoken)
@@ -222,27 +256,55 @@ class HostedTTS(Host):
     def _words(self, frame: TTSTextFrame, response: Response) -> None:
         reply, track = self._reply(response), self._track(frame)
         if not reply.audible:
+            reply.ahead = True
             return
-        found = _find(frame.text, response.text, reply.placed, reply.pieces.get(frame.segment_id or 0))
+        found = self._end_of(frame, frame.segment_id, response)
         if frame.pts is not None and track.base is not None:
             self._last_pts = max(self._last_pts, frame.pts)
             sample = max(0, (frame.pts - track.base) * self._rate // 1_000_000_000)
             if reply.placed:
                 self._mark(frame, response, sample, reply.placed)
-            reply.placed = max(reply.placed, found)
+            reply.placed = found
         else:
-            reply.placed = max(reply.placed, found)
-            self._mark(frame, response, track.samples, reply.placed)
+            reply.placed = found
+            if not (reply.ahead or self._streams_tokens):
+                self._spoken(frame, track, response)
+
+    def _estimated(self, track: _Track, response: Response, before: int) -> list[tuple[int, int]]:
+        """Words that are spoken in the track's audio so far, as marks in what comes after sample `before`."""
+        reply = self._reply(response)
+        if track.paced is None:
+            track.paced = _Paced(PacedWords("", self._pace), reply.said, before)
+        text = track.paced
+        text.add(response, reply.given if self._streams_tokens else reply.placed)
+        told = text.words.until((track.samples - text.sample) / self._rate)
+        return [text.mark(word, self._rate, before) for word in told]
+
+    def _spoken(self, frame: Frame, track: _Track, response: Response) -> None:
+        """What has been placed is spoken by the end of the track's audio so far."""
+        reply, text = self._reply(response), track.paced
+        reply.said, track.paced = reply.placed, None
+        marks: list[tuple[int, int]] = []
+        if text is not None:
+            text.add(response, reply.placed)
+            told = text.words.complete((track.samples - text.sample) / self._rate)
+            marks = [text.mark(word, self._rate, track.samples) for word in told]
+        self._push_marks(frame, response, *marks, (0, reply.placed))
+
+    def _end_of(self, frame: AggregatedTextFrame, piece: int | None, response: Response) -> int:
+        """Where a text ends that the service reports, if it is a text of this answer; else where it was."""
+        reply = self._reply(response)
+        return max(reply.placed, _find(frame.text, response.text, reply.placed, reply.pieces.get(piece or 0)))
 
     def _context_ended(self, frame: TTSStoppedFrame, response: Response) -> None:
         track = self._tracks.pop(frame.context_id, None)
         if track is not None:
-            self._push_mark(frame, response, 0, self._reply(response).placed)
+            self._spoken(frame, track, response)
 
     def _reply_ended(self, frame: LLMFullResponseEndFrame, response: Response) -> None:
         reply = self._replies.pop(response, None)
         if reply is not None and reply.audible:  # all of it was spoken, whatever words were reported
-            self._push_mark(frame, response, 0, reply.given)
+            self._push_marks(frame, response, (0, reply.given))
         stopped = TTSStoppedFrame(context_id=response.id)
         stopped.interruptible = frame.interruptible
         self.push(stopped)
@@ -264,12 +326,12 @@ class HostedTTS(Host):
         if sample > track.samples:
             track.marks.append((sample, character))
         else:
-            self._push_mark(frame, response, sample - track.samples, character)
+            self._push_marks(frame, response, (sample - track.samples, character))
 
-    def _push_mark(self, frame: Frame, response: Response, sample: int, character: int) -> None:
-        mark = SpokenAudioFrame(b"", self._rate, 1, response.id, ((sample, character),))
-        mark.interruptible = frame.interruptible
-        self.push(mark)
+    def _push_marks(self, frame: Frame, response: Response, *marks: tuple[int, int]) -> None:
+        told = SpokenAudioFrame(b"", self._rate, 1, response.id, marks)
+        told.interruptible = frame.interruptible
+        self.push(told)
 
     def _show(self, frame: Frame) -> None:
         """Push text of an answer on, behind the answers before it."""

@@ -193,7 +193,8 @@ class Session:
 
         Returns:
             Need not be awaited. It gets the answer when that has been said or was cut off, what failed
-            while the answer was made, or `InputRejected` when the session ends first.
+            while the answer was made, or `InputRejected` when the session ends first. A text whose answer
+            was interrupted before it began is answered together with the next.
         """
         if priority:
             self.interrupt(Reason.PRIORITY_MESSAGE)

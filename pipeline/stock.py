@@ -7,7 +7,14 @@ with warnings.catch_warnings():
     from pipecat.processors.aggregators.llm_response_universal import LLMAssistantAggregator
     from pipecat.services.llm_service import LLMService
     from pipecat.services.stt_service import STTService
-    from pipecat.services.tts_service import TTSService
+    from pipecat.services.tts_service import InterruptibleTTSService, TTSService
     from pipecat.transports.base_output import BaseOutputTransport
 
-__all__ = ["BaseOutputTransport", "LLMAssistantAggregator", "LLMService", "STTService", "TTSService"]
+__all__ = [
+    "BaseOutputTransport",
+    "InterruptibleTTSService",
+    "LLMAssistantAggregator",
+    "LLMService",
+    "STTService",
+    "TTSService",
+]

@@ -61,6 +61,7 @@ class Context:
         count_tokens: Counts a message's tokens; by default an estimate, a quarter of its characters.
         speculate: Ask for an answer as soon as the user's turn is likely to end; `benchmarks.speculation`
             tells what that gains and what it costs.
+        on_trimmed: Called with the number of messages each time some go.
 
     Attributes:
         llm_context: Pipecat's context object, as carried by LLMContextFrames.
@@ -74,9 +75,10 @@ class Context:
         max_tokens: int | None = None,
         count_tokens: Callable[[Message], int] = estimate_tokens,
         speculate: bool = True,
+        on_trimmed: Callable[[int], None] | None = None,
     ) -> None:
         self.llm_context = LLMContext([{"role": "system", "content": f"{instructions} {INTERRUPTED_NOTE}"}])
-        log = _Log(self.llm_context, Limits(max_messages, max_tokens, count_tokens))
+        log = _Log(self.llm_context, Limits(max_messages, max_tokens, count_tokens), on_trimmed)
         self.user = UserContext(log, speculate)
         self.assistant = AssistantContext(log)
 
@@ -93,17 +95,24 @@ class _Log:
         inputs: Who waits for the answers to texts among the messages that no answer has been begun to.
     """
 
-    def __init__(self, llm_context: LLMContext, limits: Limits) -> None:
+    def __init__(
+        self, llm_context: LLMContext, limits: Limits, on_trimmed: Callable[[int], None] | None
+    ) -> None:
         self.llm_context = llm_context
         self.inputs: list[asyncio.Future[Response]] = []
         self._limits = limits
+        self._on_trimmed = on_trimmed
 
     @property
     def messages(self) -> list[Message]:
         return cast("list[Message]", self.llm_context.messages)
 
     def trim(self) -> None:
-        self.messages[:] = self.trimmed(self.messages)
+        kept = self.trimmed(self.messages)
+        count = len(self.messages) - len(kept)
+        self.messages[:] = kept
+        if count and self._on_trimmed is not None:
+            self._on_trimmed(count)
 
     def trimmed(self, messages: list[Message]) -> list[Message]:
         return self._limits.trim(messages)
@@ -407,7 +416,9 @@ class AssistantContext(Processor):
                     return
             return
         mark = INTERRUPTED_MARK
-        for part, heard in list(zip(answer.parts, answer.heard(), strict=True))[::-1]:
+        # Without a voice, what was shown counts as heard.
+        known = answer.heard() if self.session.voices else [part.text for part in answer.parts]
+        for part, heard in list(zip(answer.parts, known, strict=True))[::-1]:
             words = heard.rstrip()
             if words:
                 part.message["content"] = words + mark

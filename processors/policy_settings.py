@@ -58,6 +58,20 @@ WHILE_SPEAKING: tuple[Policy, ...] = (
 )
 
 
+# Those that let the bot go on, or wait.
+STOP_NOTHING = (
+    MuteUntilFirstReplyEnds,
+    MuteDuringTools,
+    Grace,
+    Debounce,
+    Critical,
+    ShortRest,
+    Noise,
+    Background,
+    Backchannel,
+)
+
+
 class BadSetting(BargeinError, ValueError):
     """Raised when a setting does not exist or its value does not fit; the message names it."""
 
@@ -70,13 +84,13 @@ class Rule:
         name: Of its class, or of the function it is; the second of a name has a 2 behind it.
         policy: Without the `SpeechOnly` around it.
         on: It is asked.
-        speech_only: Where it would stop everything, only the voice stops.
+        speech_only: Where it would stop everything, only the voice stops; None where it stops nothing.
     """
 
     name: str
     policy: Policy
     on: bool = True
-    speech_only: bool = False
+    speech_only: bool | None = False
 
     @property
     def options(self) -> dict[str, Any]:
@@ -94,10 +108,15 @@ class Rule:
 
     def change(self, wanted: Any, where: str) -> Rule:
         """The same with other values."""
-        wanted = dict(_mapping(wanted, where, ("on", "speech_only", *self.options)))
-        on = _flag(wanted.pop("on", self.on), f"{where}.on")
-        speech_only = _flag(wanted.pop("speech_only", self.speech_only), f"{where}.speech_only")
-        return Rule(self.name, _changed(self.policy, wanted, where), on, speech_only)
+        flags = ("on",) if self.speech_only is None else ("on", "speech_only")
+        wanted = dict(_mapping(wanted, where, (*flags, *self.options)))
+        chosen = {name: _flag(wanted.pop(name), f"{where}.{name}") for name in flags if name in wanted}
+        return Rule(
+            self.name,
+            _changed(self.policy, wanted, where),
+            chosen.get("on", self.on),
+            chosen.get("speech_only", self.speech_only),
+        )
 
     def make(self) -> Policy:
         """The policy to ask."""
@@ -164,8 +183,8 @@ class PolicySettings:
         """All settings, in the order in which policies are asked.
 
         `speaking` and `thinking` are lists of policies: `policy` (its name), `about`, `on`, `speech_only`
-        and `options` by name; `resume` has `about`, `on` and `options`; `duck` is a gain. `changed` says
-        whether something is not as the bot has it.
+        (None where it stops nothing) and `options` by name; `resume` has `about`, `on` and `options`;
+        `duck` is a gain. `changed` says whether something is not as the bot has it.
         """
         return {**self._settings.describe(), "changed": self._settings != self._usual}
 
@@ -200,17 +219,22 @@ def _rules(policies: Sequence[Policy], offered: Sequence[Policy]) -> tuple[Rule,
     """The bot's policies, and between them, turned off, those it could have."""
     rules: list[Rule] = []
     for made in policies:
-        policy, speech_only = made, isinstance(made, SpeechOnly)
+        policy = made
         while isinstance(policy, SpeechOnly):
             policy = policy.policy
-        rules.append(Rule(_new_name(policy, rules), policy, speech_only=speech_only))
+        rules.append(_rule(_new_name(policy, rules), policy, on=True, speech_only=policy is not made))
     kinds = [type(policy) for policy in offered]
     for index in reversed(range(len(offered))):
         if not any(isinstance(rule.policy, kinds[index]) for rule in rules):
             later = tuple(kinds[index + 1 :])
             before = (at for at, rule in enumerate(rules) if isinstance(rule.policy, later))
-            rules.insert(next(before, len(rules)), Rule(kinds[index].__name__, offered[index], on=False))
+            rule = _rule(kinds[index].__name__, offered[index], on=False, speech_only=False)
+            rules.insert(next(before, len(rules)), rule)
     return tuple(rules)
+
+
+def _rule(name: str, policy: Policy, *, on: bool, speech_only: bool) -> Rule:
+    return Rule(name, policy, on, None if isinstance(policy, STOP_NOTHING) else speech_only)
 
 
 def _new_name(policy: Policy, rules: Sequence[Rule]) -> str:

@@ -83,10 +83,18 @@ class Tools:
     def __init__(self, functions: Iterable[Callable[..., Any]] = ()) -> None:
         self._tools: dict[str, Tool] = {}
         for function in functions:
-            made = _make_tool(function)
-            if made.name in self._tools:
-                raise BadTool(f"two tools are called {made.name}; rename one of the functions")
-            self._tools[made.name] = made
+            self.add(function)
+
+    def add(self, function: Callable[..., Any]) -> None:
+        """Make a function one of the tools; the model knows of it from its next request on.
+
+        Raises:
+            BadTool: It cannot be a tool.
+        """
+        made = _make_tool(function)
+        if made.name in self._tools:
+            raise BadTool(f"two tools are called {made.name}; rename one of the functions")
+        self._tools[made.name] = made
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tools)

@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncGenerator
 
+from ...pipeline.pace import words
 from .packages import package_directory, package_file
-from .spoken_text import pieces, speakable, word_times, words
+from .spoken_text import pieces, speakable, word_times
 from .types import SpeechChunk
 from .worker import ModelWorker
 

@@ -5,13 +5,12 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
-from .types import WordTime
+from ...pipeline.pace import WordTime, words
 
 Span = tuple[int, int]
 # Phoneme letters, first sample, end sample of a run of phonemes.
 Group = Sequence[int]
 
-_WORD = re.compile(r"\S*\w\S*")
 _CLOSING = r"[\"'\u201d\u2019)\]]*"
 _SENTENCE_END = re.compile(rf"[.!?\u2026]+{_CLOSING}(?=\s+[^\sa-z])|\n+")  # not the dots of "a.m. on"
 _CLAUSE_END = re.compile(rf"[,;:]{_CLOSING}(?=\s)|\s[\u2014\u2013-](?=\s)")  # dashes
@@ -28,11 +27,6 @@ def speakable(text: str) -> str:
     """The text as the engine is to see it; of the same length, so spans in it hold for the text given."""
     text = _ABBREVIATION.sub(lambda found: found[0][:-1] + " ", text)
     return text.replace("[[", "  ").replace("]]", "  ")  # Piper would take these for phonemes
-
-
-def words(text: str, start: int = 0, end: int | None = None) -> list[Span]:
-    """The spans of the words in `text[start:end]`, each with the punctuation that touches it."""
-    return [found.span() for found in _WORD.finditer(text, start, len(text) if end is None else end)]
 
 
 def pieces(text: str) -> list[Span]:

@@ -2,20 +2,7 @@
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class WordTime:
-    """When one word is spoken.
-
-    `start` and `end` are the word's character span in the text that was given, with the punctuation that
-    touches it, so `text[:word.end]` is what had been said when the word ended. `start_s` and `end_s` are
-    seconds from the start of the request's audio.
-    """
-
-    start: int
-    end: int
-    start_s: float
-    end_s: float
+from ...pipeline.pace import WordTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +15,6 @@ class SpeechChunk:
     pcm: bytes
     sample_rate: int
     words: tuple[WordTime, ...]
+
+
+__all__ = ["SpeechChunk", "WordTime"]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from openai import Timeout
 
+from ...pipeline.pace import Pace, PacedWords
 from ..local.types import SpeechChunk
 from .errors import ServiceUnavailable
-from .pace import Pace, PacedWords
 from .retry import retrying_stream
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from pipecat.frames.frames import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.services.settings import LLMSettings, TTSSettings
 
-from bargein.pipeline.stock import LLMService, TTSService
+from bargein.pipeline.stock import InterruptibleTTSService, LLMService, TTSService
 
 
 class StockPassing(FrameProcessor):
@@ -181,6 +181,62 @@ class StockWordVoice(TTSService):
                     await self.push_frame(audio)
                 await self.append_to_audio_context(context_id, audio)
             await self.add_word_timestamps(words, context_id)
+
+
+class StockNamelessVoice(InterruptibleTTSService):
+    """A voice over a connection that tells neither words nor ends, nor what its audio belongs to.
+
+    Attributes:
+        connections: How many were made; one speaks all it was asked to until it is closed.
+    """
+
+    def __init__(self, delay_s: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(  # type: ignore[no-untyped-call]
+            push_start_frame=True,
+            push_stop_frames=True,
+            pause_frame_processing=True,
+            sample_rate=16_000,
+            settings=TTSSettings(model="m", voice="v", language=None),
+            **kwargs,
+        )
+        self.delay_s = delay_s
+        self.connections = 0
+        self._asked: asyncio.Queue[str] = asyncio.Queue()
+        self._receiver: asyncio.Task[Any] | None = None
+
+    async def start(self, frame: StartFrame) -> None:
+        await super().start(frame)
+        await self._connect()
+
+    async def run_tts(self, text: str, context_id: str) -> AsyncGenerator[Frame | None, None]:
+        self._asked.put_nowait(text)
+        yield None
+
+    async def _connect(self) -> None:
+        await super()._connect()  # type: ignore[no-untyped-call]
+        await self._connect_websocket()
+
+    async def _disconnect(self) -> None:
+        await super()._disconnect()  # type: ignore[no-untyped-call]
+        await self._disconnect_websocket()
+
+    async def _connect_websocket(self) -> None:
+        self.connections += 1
+        self._asked = asyncio.Queue()
+        self._receiver = self.create_task(self._receive_messages())
+
+    async def _disconnect_websocket(self) -> None:
+        if self._receiver is not None:
+            await self.cancel_task(self._receiver)
+            self._receiver = None
+
+    async def _receive_messages(self) -> None:
+        while True:
+            for word in (await self._asked.get()).split():
+                await asyncio.sleep(self.delay_s)
+                context_id = self.get_active_audio_context_id()
+                audio = TTSAudioRawFrame(audio_of(word + " "), 16_000, 1, context_id=context_id)
+                await self.append_to_audio_context(context_id, audio)
 
 
 class StockModel(LLMService):

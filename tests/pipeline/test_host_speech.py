@@ -11,6 +11,7 @@ import pytest
 from pipecat.frames.frames import FunctionCallResultProperties
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.llm_service import FunctionCallParams
+from pipecat.services.tts_service import TextAggregationMode
 
 from bargein import Level, SpeechInterruptedFrame
 from bargein.pipeline.frames import (
@@ -29,7 +30,7 @@ from bargein.processors.tts import Sentences
 from bargein.transports.output import AudioOutput
 
 from ..processors.fakes import playing
-from .stock_processors import StockModel, StockVoice, StockWordVoice
+from .stock_processors import StockModel, StockNamelessVoice, StockVoice, StockWordVoice
 
 ANSWER = "One two three. Four five six."
 
@@ -170,6 +171,66 @@ async def test_audio_of_an_old_context_is_dropped_whenever_it_comes() -> None:
         assert talk.played.count(b"\x01") == 2 * 800 * len("Yes? ")
 
 
+LONG = "One two three four five six seven eight nine ten eleven twelve thirteen fourteen."
+
+
+@pytest.mark.parametrize("voice", [StockVoice, StockNamelessVoice])
+@pytest.mark.parametrize("delay_s", [0.0, 0.1])
+async def test_words_without_times_are_placed_by_the_pace_of_the_voice(voice: Any, delay_s: float) -> None:
+    talk = Talk(StockModel([*[ANSWER] * 8, LONG], delay_s=0.0), voice(delay_s))
+    async with talk.running() as test:
+        for _ in range(8):
+            talk.ask()
+            await test.advance(10)
+        assert "".join(talk.said).split() == " ".join([ANSWER] * 8).split()
+        talk.ask()
+        await test.expect(BotStartedSpeakingFrame)
+        await test.advance(len("One two three four five six seven eight n") * 0.05)
+        test.interrupt()
+        heard = (await test.expect(SpeechInterruptedFrame)).heard.split()
+        assert LONG.split()[: len(heard)] == heard
+        assert 7 <= len(heard) <= 9
+
+
+async def test_words_are_estimated_before_anything_is_known_of_a_voice() -> None:
+    talk = Talk(StockModel([LONG], delay_s=0.0), StockNamelessVoice(0.0))
+    async with talk.running() as test:
+        talk.ask()
+        await test.expect(BotStartedSpeakingFrame)
+        await test.advance(2.0)  # all of its audio is there, and no word of an end
+        test.interrupt()
+        assert (await test.expect(SpeechInterruptedFrame)).heard == "One two three four five six"
+        assert talk.said == ["One two three four five six—"]
+
+
+async def test_a_streamed_sentence_is_not_taken_as_said_when_its_text_is_complete() -> None:
+    voice = StockNamelessVoice(0.3, text_aggregation_mode=TextAggregationMode.TOKEN)
+    talk = Talk(StockModel([LONG + " And so on."], delay_s=0.05), voice, sentences=False)
+    async with talk.running() as test:
+        talk.ask()
+        await test.expect(BotStartedSpeakingFrame)
+        await test.advance(2.0)  # all of it is written, seven words are spoken
+        test.interrupt()
+        heard = (await test.expect(SpeechInterruptedFrame)).heard.split()
+        assert heard == LONG.split()[: len(heard)]
+        assert 5 <= len(heard) <= 7
+
+
+@pytest.mark.parametrize("level", Level)
+async def test_a_slow_connection_that_names_nothing_is_made_anew_when_it_is_cut(level: Level) -> None:
+    service = StockNamelessVoice(delay_s=0.7)
+    talk = Talk(StockModel([ANSWER, "Yes?"]), service)
+    async with talk.running() as test:
+        talk.ask()
+        await test.expect(BotStoppedSpeakingFrame)  # "One" has been played, "two" is to come
+        talk.played.clear()
+        test.interrupt() if level is Level.FULL else test.interrupt_speech()
+        talk.ask("Go on.")
+        await test.advance(20)
+        assert service.connections == 2
+        assert talk.played.count(b"\x01") == 2 * 800 * len("Yes? ")
+
+
 async def test_a_given_text_is_an_answer() -> None:
     test = PipelineTest(StockVoice(), output := AudioOutput(16_000))
     async with playing(output, bytearray()), test:
@@ -180,7 +241,7 @@ async def test_a_given_text_is_an_answer() -> None:
 
 
 @pytest.mark.parametrize("sentences", [True, False])
-@pytest.mark.parametrize("voice", voices())
+@pytest.mark.parametrize("voice", [*voices(), pytest.param(StockNamelessVoice, id="nameless")])
 async def test_a_critical_text_is_said_to_its_end(voice: Any, sentences: bool) -> None:
     talk = Talk(StockModel(["Yes?"]), voice(), sentences=sentences)
     async with talk.running() as test:

@@ -13,7 +13,7 @@ from bargein import SpeechInterruptedFrame
 from bargein.pipeline.frames import BotStartedSpeakingFrame, BotStoppedSpeakingFrame, EndFrame
 from bargein.processors.context import INTERRUPTED_MARK, SPEECH_STOPPED_MARK
 
-from .stock_processors import StockModel, StockVoice, StockWordVoice
+from .stock_processors import StockModel, StockNamelessVoice, StockVoice, StockWordVoice
 from .test_host_speech import Talk
 
 ANSWERS = ["One two three. Four five six.", "Yes.", "Well, that is so. Or is it?"]
@@ -24,6 +24,8 @@ VOICES: list[Callable[[], Any]] = [
     lambda: StockWordVoice(delay_s=0.3),
     lambda: StockWordVoice(late=True),
     lambda: StockWordVoice(delay_s=0.2, careless=True),
+    StockNamelessVoice,
+    lambda: StockNamelessVoice(delay_s=0.6),
 ]
 
 actions = st.lists(

@@ -94,6 +94,9 @@ class SpeechLine(Line):
         """Say that all of a context has been spoken."""
         raise NotImplementedError
 
+    async def send_spoken(self, context: str) -> None:
+        """Say that one text of a context has been spoken."""
+
     # What they share
 
     def say(self, name: str, text: str) -> None:
@@ -152,5 +155,6 @@ class SpeechLine(Line):
                 self._provider.note()
             context.unsaid.remove(utterance)
             self._provider.ended(utterance, "finished")
+            await self.send_spoken(name)
         del self._contexts[name]
         await self.send_done(name)

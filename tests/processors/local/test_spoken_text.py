@@ -1,7 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bargein.processors.local.spoken_text import pieces, speakable, word_times, words
+from bargein.pipeline.pace import words
+from bargein.processors.local.spoken_text import pieces, speakable, word_times
 
 
 def cut(text: str) -> list[str]:

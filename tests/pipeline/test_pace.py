@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bargein.processors.services.pace import FIRST_GUESS, Pace, PacedWords
+from bargein.pipeline.pace import FIRST_GUESS, Pace, PacedWords
 
 
 def test_the_pace_is_learned() -> None:
