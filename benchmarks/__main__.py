@@ -10,7 +10,7 @@ from loguru import logger
 
 # Modules of this directory, in the order they are run. Their `main()` measures and prints; one that
 # checks something returns an exit code.
-NAMES = ("hops", "interruption", "hosting", "footprint", "stack", "speculation", "schedules")
+NAMES = ("hops", "interruption", "hosting", "footprint", "voice_agent", "stack", "speculation", "schedules")
 
 
 def main() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -18,11 +20,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from loguru import logger
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket
 
+from ..pipeline.observing.prometheus import Prometheus
 from ..transports.rtvi import rtvi
-from ..transports.voice_agent.protocol import MAX_MESSAGE_BYTES, VoiceAgentProtocol
+from ..transports.voice_agent.protocol import VoiceAgentProtocol
 from ..transports.webrtc.connection import BadOffer, Candidate, NoNetwork, WebRTCConnection
 from ..transports.websocket import (
     JsonProtocol,
@@ -32,10 +38,11 @@ from ..transports.websocket import (
     WebSocketProtocol,
 )
 from ..transports.websocket.connection import TRY_LATER
-from .bounded_websocket import BoundedWebSocket
+from .bounded_websocket import bounded_websocket
 
 PAGE = Path(__file__).parent.parent / "transports" / "web"
 MAX_SESSIONS = 4
+MAX_ORIGIN = 200  # characters of one that is told
 MAX_SDP = 100_000  # characters; a browser's offer has about 3,000
 SHUTDOWN_S = 5.0  # how long sessions may take to end by themselves when the server stops
 PING_S = 10.0  # how often a WebSocket client is asked for a sign of life, and how long it may take
@@ -49,6 +56,8 @@ PROTOCOLS: dict[str, Callable[[], WebSocketProtocol]] = {
     "/ws/voice/mp3": partial(VoiceAgentProtocol, "mp3"),
     "/ws/voice/opus": partial(VoiceAgentProtocol, "opus"),
 }
+
+READING = ("GET", "HEAD")  # methods that change nothing; other pages cannot read what they give
 
 # Nothing from any other host, no inline script or style.
 HEADERS = {
@@ -64,6 +73,21 @@ HEADERS = {
 
 RunBot = Callable[[WebRTCConnection], Coroutine[Any, Any, None]]
 RunSocketBot = Callable[[WebSocketConnection], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the page is told of the bot before it connects: `GET /api/bot`.
+
+    Attributes:
+        name: What people call it.
+        hears, answers, speaks: Whether it does; the page hides what makes no sense.
+    """
+
+    name: str = ""
+    hears: bool = True
+    answers: bool = True
+    speaks: bool = True
 
 
 class Offer(BaseModel):
@@ -212,6 +236,8 @@ def create_app(
     run_socket_bot: RunSocketBot | None = None,
     max_sessions: int = MAX_SESSIONS,
     allowed_origins: Collection[str] = (),
+    about: About = About(),
+    metrics: Prometheus | None = None,
 ) -> FastAPI:
     """The server as an ASGI application.
 
@@ -222,9 +248,11 @@ def create_app(
             without it.
         max_sessions: How many sessions there may be at a time; one more is answered with 503, a WebSocket
             closed with 1013.
-        allowed_origins: Web pages that may open WebSockets, such as "https://bot.example.com", besides
-            those that this server serves under `localhost` or an IP address. Programs that are no browsers
-            send no origin and may.
+        allowed_origins: Web pages that may talk to the bot, such as "https://bot.example.com", besides
+            those that this server serves under `localhost` or an IP address. Browsers let them read the
+            answers (CORS). Programs that are no browsers send no origin and may.
+        about: What the page is told of the bot.
+        metrics: Served at `/metrics`.
     """
     sessions = Sessions(run_bot, run_socket_bot, max_sessions)
 
@@ -261,6 +289,24 @@ def create_app(
     async def healthz() -> dict[str, Any]:
         return {"status": "ok", "sessions": len(sessions.connections), "max_sessions": max_sessions}
 
+    if metrics is not None:
+
+        @app.get("/metrics")
+        async def scrape() -> Response:
+            return Response(metrics.text, media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/api/bot")
+    async def bot() -> About:
+        return about
+
+    @app.middleware("http")
+    async def check_origin(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        if request.method in READING or _may_connect(request, allowed_origins):
+            return await call_next(request)
+        origin = request.headers["origin"][:MAX_ORIGIN]
+        text = f"Pages of {origin} may not talk to this bot. `bargein run --allow-origin {origin}` lets them."
+        return _error(403, "origin-not-allowed", text)
+
     @app.middleware("http")
     async def add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         response = await call_next(request)
@@ -284,13 +330,56 @@ def create_app(
         problems = (f"{'.'.join(map(str, e['loc'][1:])) or 'body'}: {e['msg']}" for e in error.errors())
         return _error(400, "bad-request", "; ".join(problems))
 
+    if allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(allowed_origins),
+            allow_methods=["GET", "POST", "PATCH"],
+            allow_headers=["content-type"],
+        )
     app.mount("/", StaticFiles(directory=PAGE, html=True))
     return app
 
 
-async def serve(app: FastAPI, host: str = "127.0.0.1", port: int = 7860) -> None:
-    """Serve until a signal to stop; sessions are then ended."""
-    await uvicorn.Server(config(app, host, port)).serve()
+async def serve(
+    app: FastAPI,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    *,
+    started: Callable[[], None] = lambda: None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Serve until a signal to stop, or until `stop` is set; sessions are then ended.
+
+    `started` is called once the server listens.
+    """
+    server = _Server(config(app, host, port), started)
+    if stop is None:
+        await server.serve()
+        return
+    stopping = asyncio.create_task(server.stop_with(stop))
+    try:
+        await server.serve()
+    finally:
+        stopping.cancel()
+
+
+class _Server(uvicorn.Server):
+    """Tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._call_started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._call_started()
+
+    async def stop_with(self, stop: asyncio.Event) -> None:
+        """Stop when this is set."""
+        await stop.wait()
+        self.should_exit = True
 
 
 def config(app: FastAPI, host: str, port: int) -> uvicorn.Config:
@@ -300,21 +389,20 @@ def config(app: FastAPI, host: str, port: int) -> uvicorn.Config:
         host=host,
         port=port,
         log_level="warning",
-        ws=BoundedWebSocket,
-        ws_max_size=MAX_MESSAGE_BYTES,  # the most that any protocol takes; each has a limit of its own
+        ws=bounded_websocket({path: make().max_message_bytes for path, make in PROTOCOLS.items()}),
         ws_ping_interval=PING_S,
         ws_ping_timeout=PING_S,
         ws_per_message_deflate=False,  # speech does not shrink, and each client would cost a window
     )
 
 
-def _may_connect(websocket: WebSocket, allowed_origins: Collection[str]) -> bool:
-    """Whether the page that opens a WebSocket is ours.
+def _may_connect(connection: HTTPConnection, allowed_origins: Collection[str]) -> bool:
+    """Whether the page that opens a WebSocket, or sends more than a GET, is ours.
 
-    Browsers let any page open a WebSocket to any server. That origin and host agree is not enough: a page
-    whose name was made to point to this machine has both. It cannot have an IP address for a name.
+    Browsers let any page do both to any server. That origin and host agree is not enough: a page whose name
+    was made to point to this machine has both. It cannot have an IP address for a name.
     """
-    origin, host = websocket.headers.get("origin"), websocket.headers.get("host", "")
+    origin, host = connection.headers.get("origin"), connection.headers.get("host", "")
     if origin is None or origin in allowed_origins:
         return True
     try:

@@ -210,5 +210,61 @@ async def test_other_origins_cannot_start_a_session() -> None:
         preflight = await client.options("/api/offer", headers=asked)
         assert "access-control-allow-origin" not in preflight.headers
         body = b'{"sdp": "v=0", "type": "offer"}'
-        simple = await client.post("/api/offer", content=body, headers={**evil, "content-type": "text/plain"})
-        assert simple.json()["error"] == "bad-request", "without a preflight JSON cannot be called JSON"
+        for kind in ("text/plain", "application/json"):  # with the first a browser asks nobody before
+            for send in (client.post, client.patch):
+                refused = await send("/api/offer", content=body, headers={**evil, "content-type": kind})
+                assert (refused.status_code, refused.json()["error"]) == (403, "origin-not-allowed")
+                assert "access-control-allow-origin" not in refused.headers
+
+
+OURS = "https://ours.example"
+OFFER = {"sdp": "v=0", "type": "offer"}
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "welcome"),
+    [
+        (None, "localhost", True),
+        (None, "bot.example", True),  # no browser
+        ("http://localhost", "localhost", True),
+        ("http://127.0.0.1:7860", "127.0.0.1:7860", True),
+        ("http://[::1]:7860", "[::1]:7860", True),
+        (OURS, "bot.example", True),
+        ("https://evil.example", "localhost", False),
+        ("null", "localhost", False),
+        ("", "localhost", False),
+        ("http://localhost:7861", "localhost:7860", False),  # another server on this machine
+        ("http://evil.example", "evil.example", False),  # its name points here
+        ("http://[", "[", False),
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
+async def test_only_our_own_pages_may_change_anything(
+    method: str, origin: str | None, host: str, welcome: bool
+) -> None:
+    app = create_app(wait_for_peer, allowed_origins=[OURS])
+    headers = {"host": host} | ({} if origin is None else {"origin": origin})
+    async with client_of(app) as client:
+        answer = await client.request(method, "/api/offer", json=OFFER, headers=headers)
+        assert answer.status_code in ((400, 405) if welcome else (403,)), answer.text
+        assert welcome or f"--allow-origin {origin}" in answer.json()["message"]
+        assert not app.state.sessions.connections
+        assert (await client.get("/healthz", headers=headers)).status_code == 200
+
+
+async def test_a_page_of_an_allowed_origin_may_read_the_answers() -> None:
+    async with client_of(create_app(wait_for_peer, allowed_origins=[OURS])) as client, peer() as caller:
+        asked = {
+            "origin": OURS,
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "content-type",
+        }
+        preflight = await client.options("/api/offer", headers=asked)
+        assert preflight.status_code == 200
+        assert preflight.headers["access-control-allow-origin"] == OURS
+        offer = {"sdp": await caller.offer(), "type": "offer"}
+        answer = await client.post("/api/offer", json=offer, headers={"origin": OURS})
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, OURS)
+        await caller.accept(answer.json()["sdp"])
+        evil = await client.options("/api/offer", headers={**asked, "origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in evil.headers

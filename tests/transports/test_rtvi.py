@@ -46,10 +46,13 @@ from bargein.pipeline.frames import (
     SpeechHoldFrame,
     SpeechInterruptedFrame,
     SpeechReleaseFrame,
+    TextFrame,
     TranscriptionFrame,
     TTSStoppedFrame,
     UserStartedSpeakingFrame,
     UserStoppedSpeakingFrame,
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
 )
 from bargein.pipeline.testing import PipelineTest
 from bargein.transports.output import AudioOutput
@@ -272,6 +275,29 @@ async def test_a_held_voice_is_told() -> None:
         await test.expect(SpeechReleaseFrame)
     for kind in ("hold", "release"):
         assert bot.client.told(kind) == [{"type": kind, "response_id": "r1"}]
+
+
+async def test_all_speech_is_told_once_whether_it_counts_or_not() -> None:
+    class Deaf(Processor):
+        """What is said over the bot does not get past it."""
+
+        @handles(VADUserStartedSpeakingFrame, VADUserStoppedSpeakingFrame)
+        def ignore(self, frame: VADUserStartedSpeakingFrame | VADUserStoppedSpeakingFrame) -> None:
+            pass
+
+    class Ear(Processor):
+        @handles(TextFrame)
+        def hear(self, frame: TextFrame) -> None:
+            self.broadcast(VADUserStartedSpeakingFrame, start_secs=0.2)
+            self.broadcast(VADUserStoppedSpeakingFrame, stop_secs=0.16)
+
+    client = Client()
+    async with PipelineTest(Ear(), Deaf(), RTVI(client)) as test:
+        test.send(TextFrame("a noise"))
+        await test.advance(0.1)
+    assert client.got("vad-user-started-speaking") == [{"ago_ms": 200}]
+    assert client.got("vad-user-stopped-speaking") == [{"ago_ms": 160}]
+    assert client.got("user-started-speaking") == []
 
 
 async def test_an_answer_without_a_word_ends_the_thinking() -> None:

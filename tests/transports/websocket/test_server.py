@@ -6,11 +6,12 @@ import asyncio
 import json
 import os
 import socket
+from contextlib import suppress
 
 import httpx
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from bargein.bots import server as servers
 from bargein.transports.websocket import WebSocketConnection
@@ -81,6 +82,19 @@ async def test_pages_of_other_origins_stay_outside(
         assert status.split()[1] == (b"101" if welcome else b"403")
         if not welcome:
             assert not server.app.state.sessions.connections
+
+
+@pytest.mark.parametrize("path", list(servers.PROTOCOLS))
+async def test_each_path_has_the_limit_of_its_protocol(path: str) -> None:
+    limit = servers.PROTOCOLS[path]().max_message_bytes
+    async with served() as server, connect(f"{server.url}{path}?token=x", compression=None) as client:
+        with suppress(ConnectionClosed):  # in the middle of it
+            await client.send("x" * (limit + 1))
+        async with asyncio.timeout(WAIT_S):
+            await client.wait_closed()
+        assert client.close_code == 1009
+        assert not (client.close_reason or "").startswith("a message may have"), "it has been read"
+        await server.empty()
 
 
 async def test_there_is_no_socket_without_a_bot_for_it() -> None:
