@@ -44,8 +44,8 @@ def bursts(tmp_path: Path) -> Path:
     return write_wav(tmp_path / "bursts.wav", (6000 * voice * talking).astype("<i2").tobytes())
 
 
-def bot(**options: int) -> FastAPI:
-    return create_app(scripted_bot.run, **options)
+def bot(max_sessions: int = 4) -> FastAPI:
+    return create_app(scripted_bot.run, max_sessions=max_sessions)
 
 
 async def settled(app: FastAPI, sessions: int) -> None:
@@ -267,6 +267,23 @@ async def test_the_bot_ends_the_conversation(chromium: str, silence: Path) -> No
         assert tab.problems == []
 
 
+async def test_the_network_is_gone(chromium: str, silence: Path) -> None:
+    # What Chromium says of a connection whose packets do not arrive any more, without waiting for it.
+    async with serving(bot()) as url, browsing(chromium, silence, bypass_csp=True) as browser:
+        tab = await visit(browser, url, measuring=True)
+        await tab.connect()
+        await tab.page.evaluate(
+            """() => {
+                const [peer] = __kept.peers;
+                Object.defineProperty(peer, "connectionState", { value: "failed" });
+                peer.dispatchEvent(new Event("connectionstatechange"));
+            }"""
+        )
+        assert "Check your network, then connect again" in await notice(tab.page, "lost")
+        await expect(button(tab.page, "Connect")).to_be_enabled()
+        assert tab.problems == []
+
+
 async def test_a_failing_bot_is_shown_and_the_session_goes_on(chromium: str, silence: Path) -> None:
     async with serving(bot()) as url, browsing(chromium, silence) as browser:
         tab = await visit(browser, url)
@@ -279,7 +296,7 @@ async def test_a_failing_bot_is_shown_and_the_session_goes_on(chromium: str, sil
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [360, 390, 1280])
 async def test_it_fits(chromium: str, silence: Path, scheme: str, width: int) -> None:
     size = {"width": width, "height": 720}
     async with (

@@ -1,27 +1,36 @@
+import { meetBot } from "./bot.js";
 import { Cuts } from "./cuts.js";
+import { Devices } from "./devices.js";
 import { Duck } from "./duck.js";
+import { Interruptions } from "./interruptions.js";
+import { wireKeys } from "./keys.js";
 import { Meter } from "./meter.js";
+import { Notices } from "./notices.js";
+import { PolicyForm } from "./policies.js";
 import { Session, SessionError } from "./session.js";
+import { Tabs } from "./tabs.js";
+import { wireTheme } from "./theme.js";
+import { Timeline } from "./timeline.js";
+import { TimelineView } from "./timeline_view.js";
 import { Transcript } from "./transcript.js";
+import { Turns } from "./turns.js";
 
 const $ = (id) => document.getElementById(id);
-const transcript = new Transcript($("transcript"));
 
 const STATES = { listening: "Listening", thinking: "Thinking", speaking: "Speaking", held: "Listening" };
 const PHASES = { idle: "Not connected", connecting: "Connecting" };
 
-const NOTICES = {
-  "no-microphone": ["No microphone found", "Plug one in and connect again, or go on without: you can type."],
-  "permission": ["The microphone is blocked", "Allow it in the browser's site settings and connect again, or go on without: you can type."],
-  "in-use": ["The microphone cannot be opened", "Another program may be using it. Close that program and connect again, or go on without: you can type."],
-  "unplugged": ["The microphone is gone", "It was unplugged. You can go on by typing, or plug it in and connect again."],
-  "insecure": ["No microphone on this address", "Browsers allow it only on https:// and on localhost. You can go on without: type instead."],
-  "unreachable": ["The server cannot be reached", "Is it running? Start it and connect again."],
-  "gone": ["The server has gone", "The connection was lost. Start the server again if it stopped, then connect again."],
-  "over": ["The conversation is over", "The bot has ended it. Connect to begin a new one."],
-  "busy": ["All places are taken", ""],
-  "refused": ["The server refused the connection", ""],
-};
+const transcript = new Transcript($("transcript"));
+const timeline = new Timeline(new TimelineView($("timeline")));
+const turns = new Turns($("turns"));
+const interruptions = new Interruptions($("interruptions"));
+const policies = new PolicyForm($("policies"));
+const notices = new Notices($("notice"), () => connect(false));
+const devices = new Devices({ microphone: $("microphone"), speaker: $("speaker") }, $("voice"), {
+  changed: changeMicrophone,
+  failed: () => notices.show("device"),
+});
+const met = meetBot();
 
 let attempt = 0; // counts presses of Connect and of its opposites: what an older one awaited is dropped
 let session = null;
@@ -37,14 +46,11 @@ function setPhase(phase) {
   $("connect").textContent = { idle: "Connect", connecting: "Cancel", connected: "Disconnect" }[phase];
   $("connect").classList.toggle("primary", phase === "idle");
   $("text").disabled = $("send").disabled = !connected;
-  if (phase !== "idle") {
-    $("welcome").hidden = true;
-    $("transcript").hidden = false;
-    $("notice").hidden = true;
-  } else if (!$("transcript").children.length) {
-    $("welcome").hidden = false;
-    $("transcript").hidden = true;
-  }
+  if (phase !== "idle") notices.hide();
+  const fresh = phase === "idle" && !$("transcript").children.length;
+  document.body.toggleAttribute("data-fresh", fresh);
+  $("welcome").hidden = !fresh;
+  $("transcript").hidden = fresh;
   setState("listening");
 }
 
@@ -63,16 +69,6 @@ function sounding() {
   return ["speaking", "held"].includes(document.body.dataset.state);
 }
 
-function showNotice(kind, detail = "") {
-  const [title, text] = NOTICES[kind];
-  $("notice-title").textContent = title;
-  $("notice-text").textContent = text || detail;
-  $("notice-action").hidden = !["no-microphone", "permission", "in-use", "insecure"].includes(kind);
-  $("notice-action").textContent = "Go on without";
-  $("notice").dataset.kind = kind;
-  $("notice").hidden = false;
-}
-
 function showLevel(level) {
   $("meter").style.setProperty("--level", level.toFixed(3));
   $("meter").ariaValueNow = String(Math.round(level * 100));
@@ -81,12 +77,38 @@ function showLevel(level) {
 async function openMicrophone() {
   if (!navigator.mediaDevices) throw new SessionError("insecure");
   try {
-    return await navigator.mediaDevices.getUserMedia({
-      audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true, channelCount: 1 },
-    });
+    return await devices.openMicrophone();
   } catch (error) {
     const kind = { NotFoundError: "no-microphone", NotAllowedError: "permission" }[error.name] ?? "in-use";
     throw new SessionError(kind, error.message);
+  }
+}
+
+/** From now on this is the microphone; null is none. */
+function useMicrophone(stream) {
+  meter?.close();
+  stopTracks(microphone);
+  meter = duck = null;
+  microphone = stream;
+  showLevel(0);
+  if (!stream) return;
+  meter = new Meter(stream, showLevel);
+  duck = new Duck($("voice"));
+  duck.speaking = sounding();
+  meter.listen(duck.hear.bind(duck)).catch(() => {}); // no server: connecting will tell
+  stream.getAudioTracks()[0].onended = () => notices.show("unplugged");
+}
+
+async function changeMicrophone() {
+  if (!microphone) return; // used when it is opened
+  const mine = attempt;
+  try {
+    const stream = await openMicrophone();
+    if (mine !== attempt) return stopTracks(stream);
+    useMicrophone(stream);
+    await session.useMicrophone(stream);
+  } catch (error) {
+    if (mine === attempt) notices.show(error.kind ?? "device", error.message);
   }
 }
 
@@ -94,30 +116,28 @@ async function connect(withMicrophone) {
   const mine = ++attempt;
   setPhase("connecting");
   try {
-    const stream = withMicrophone ? await openMicrophone() : null;
+    const { hears } = await met;
+    const stream = withMicrophone && hears ? await openMicrophone() : null;
     if (mine !== attempt) return stopTracks(stream);
-    microphone = stream;
-    if (stream) {
-      meter = new Meter(stream, showLevel);
-      duck = new Duck($("voice"));
-      meter.listen(duck.hear.bind(duck)).catch(() => {}); // no server: connecting will tell
-      stream.getAudioTracks()[0].onended = () => showNotice("unplugged");
-    }
+    useMicrophone(stream);
+    await devices.useSpeaker().catch(() => notices.show("device"));
     session = new Session($("voice"), stream);
     session.addEventListener("message", ({ detail }) => mine === attempt && receive(detail));
-    session.addEventListener("ended", () => mine === attempt && ended());
-    transcript.clear();
+    session.addEventListener("ended", ({ detail }) => mine === attempt && ended(detail));
+    for (const part of [transcript, turns, interruptions]) part.clear();
+    timeline.begin();
     cuts = new Cuts();
     stateOf = null;
     await session.connect();
     if (mine !== attempt) return;
     setPhase("connected");
+    policies.open((type, data) => session.request(type, data));
     $("text").focus({ preventScroll: true });
   } catch (error) {
     if (mine !== attempt) return;
     if (!(error instanceof SessionError)) console.error(error);
     disconnect();
-    showNotice(NOTICES[error.kind] ? error.kind : "refused", error.message);
+    notices.show(error.kind, error.message);
   }
 }
 
@@ -125,12 +145,9 @@ function disconnect() {
   attempt++;
   session?.close();
   session = null;
-  meter?.close();
-  meter = null;
-  duck = null;
-  showLevel(0);
-  stopTracks(microphone);
-  microphone = null;
+  useMicrophone(null);
+  timeline.end();
+  policies.close();
   setPhase("idle");
 }
 
@@ -138,17 +155,20 @@ function stopTracks(stream) {
   stream?.getTracks().forEach((track) => track.stop());
 }
 
-/** The server's end went away: was it the bot that ended, or the server? */
-async function ended() {
+/** The server's end went away: was it the bot that ended, the server, or the network? */
+async function ended(reason) {
   if (document.body.dataset.phase !== "connected") return; // connect() reports it
   disconnect();
   const alive = await fetch("healthz", { signal: AbortSignal.timeout(2000) }).then((r) => r.ok, () => false);
-  if (!session) showNotice(alive ? "over" : "gone");
+  const lost = ["disconnected", "failed"].includes(reason);
+  if (!session) notices.show(!alive ? "gone" : lost ? "lost" : "over");
 }
 
-function receive({ type, data }) {
+function receive(message) {
+  const { type, data } = message;
   const id = data?.response_id;
-  if (cuts.ended(id)) return;
+  if (cuts.ended(id) && type !== "llm-function-call-stopped") return; // a call may outlive its answer
+  for (const part of [timeline, turns, interruptions]) part.take(message);
   switch (type) {
     case "user-transcription":
       return transcript.userSaid(data.text, data.final);
@@ -162,6 +182,7 @@ function receive({ type, data }) {
     case "bot-tts-text":
       return cuts.silenced(id) || transcript.answerHeard(id, data.heard);
     case "error":
+    case "error-response":
       return transcript.failed(data.error);
     case "server-message":
       return { state: stateChanged, hold: held, release: released, interruption: interrupted }[data.type]?.(data);
@@ -200,7 +221,6 @@ function interrupt(level) {
 }
 
 $("connect").onclick = () => (document.body.dataset.phase === "idle" ? connect(true) : disconnect());
-$("notice-action").onclick = () => connect(false);
 $("stop").onclick = () => interrupt("full");
 $("stop-speaking").onclick = () => interrupt("speech");
 $("typed").onsubmit = (event) => {
@@ -211,11 +231,7 @@ $("typed").onsubmit = (event) => {
   session.send("send-text", { content });
   $("text").value = "";
 };
-document.onkeydown = (event) => {
-  if (event.key === "Escape") interrupt("full");
-  if (event.altKey && event.code === "KeyS") {
-    event.preventDefault();
-    interrupt("speech");
-  }
-};
+wireKeys({ stop: () => interrupt("full"), stopSpeaking: () => interrupt("speech") });
+wireTheme($("theme"));
+new Tabs($("tabs"));
 addEventListener("pagehide", disconnect);

@@ -4,7 +4,7 @@ const PING_MS = 2000; // the server gives up a client it has not heard for 10 s
 const PLAYOUT_MS = 200; // how often the playout delay is reported while the bot speaks
 const CONNECT_MS = 15000;
 const GATHER_MS = 1000; // host candidates take a few ms; a slow interface is left out
-const RTVI_VERSION = "2.1.0";
+const RTVI_VERSION = "2.2.0";
 
 /** Why a session could not start or ended; `kind` says which message to show. */
 export class SessionError extends Error {
@@ -27,6 +27,8 @@ export class Session extends EventTarget {
   #jitter = { delay: 0, count: 0 };
   #unmute = 0;
   #sent = 0;
+  #asked = new Map(); // how to settle each request that has no response yet, by its id
+  #sender = null;
 
   /** `audio`: the element that plays the bot. `microphone`: a MediaStream, or null to type only. */
   constructor(audio, microphone) {
@@ -40,7 +42,8 @@ export class Session extends EventTarget {
     const transceiver = this.#peer.addTransceiver("audio", {
       direction: this.#microphone ? "sendrecv" : "recvonly",
     });
-    if (this.#microphone) await transceiver.sender.replaceTrack(this.#microphone.getAudioTracks()[0]);
+    this.#sender = transceiver.sender;
+    if (this.#microphone) await this.useMicrophone(this.#microphone);
     this.#peer.ontrack = ({ track }) => {
       this.#audio.srcObject = new MediaStream([track]);
       this.#audio.muted = false;
@@ -58,6 +61,7 @@ export class Session extends EventTarget {
       };
       this.#channel.onmessage = ({ data }) => {
         const message = JSON.parse(data);
+        if (this.#settle(message)) return;
         if (message.type === "bot-ready") resolve();
         this.dispatchEvent(new CustomEvent("message", { detail: message }));
       };
@@ -75,9 +79,21 @@ export class Session extends EventTarget {
     this.speaking = false;
   }
 
-  /** Send an RTVI message. */
+  /** Send an RTVI message; returns its id. */
   send(type, data = {}) {
-    this.#sendText(JSON.stringify({ label: "rtvi-ai", type, id: String(++this.#sent), data }));
+    const id = String(++this.#sent);
+    this.#sendText(JSON.stringify({ label: "rtvi-ai", type, id, data }));
+    return id;
+  }
+
+  /** Ask the bot's application for something; resolves to its response, throws what it says is wrong. */
+  request(t, d = {}) {
+    return new Promise((resolve, reject) => this.#asked.set(this.send("client-message", { t, d }), { resolve, reject }));
+  }
+
+  /** Send what this microphone hears instead. */
+  async useMicrophone(stream) {
+    await this.#sender.replaceTrack(stream.getAudioTracks()[0]);
   }
 
   /** Ask for an interruption, and be quiet at once: the server's answer and the audio under way take a moment. */
@@ -103,6 +119,16 @@ export class Session extends EventTarget {
     if (this.#over) return;
     this.send("disconnect-bot");
     this.#end(null);
+  }
+
+  /** Whether a message is the response to a request; it is settled then. */
+  #settle({ type, id, data }) {
+    const asked = this.#asked.get(id);
+    if (!asked || !["server-response", "error-response"].includes(type)) return false;
+    this.#asked.delete(id);
+    if (type === "server-response") asked.resolve(data.d);
+    else asked.reject(new Error(data.error));
+    return true;
   }
 
   async #gathered() {
@@ -165,6 +191,7 @@ export class Session extends EventTarget {
     this.#over = true;
     for (const cancel of this.#timers) cancel();
     clearTimeout(this.#unmute);
+    for (const { reject } of this.#asked.values()) reject(new Error("the session has ended"));
     this.#audio.srcObject = null;
     // The goodbye must leave before the channel closes.
     if (reason === null && this.#channel.readyState === "open") setTimeout(() => this.#peer.close(), 50);

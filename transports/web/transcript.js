@@ -1,10 +1,6 @@
 // The conversation on the page: user turns, and answers of the bot with their heard part marked.
 
-const WHY = {
-  user_speaking: "you spoke",
-  user_clicked_stop: "you pressed Stop",
-  priority_message: "you wrote",
-};
+import { why } from "./words.js";
 
 export class Transcript {
   #list;
@@ -75,7 +71,7 @@ export class Transcript {
     answer.cut = level;
     answer.item.classList.remove("growing");
     answer.note.textContent =
-      level === "speech" ? "not spoken from here on" : `interrupted: ${WHY[reason] ?? reason.replaceAll("_", " ")}`;
+      level === "speech" ? "not spoken from here on" : `interrupted: ${why(reason)}`;
     this.#draw(answer);
   }
 
