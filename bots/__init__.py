@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .bot import Bot, RunningBot
     from .errors import BadBot, NoSuchBot, Problem
-    from .loader import load_bot, shipped_bots
+    from .loader import load_bot
     from .parts import ServiceMissing
+    from .shipped import shipped_bots
     from .show import draw_svg, draw_text
 
 __all__ = [
@@ -33,7 +34,7 @@ _MODULES = {
     "draw_svg": ".show",
     "draw_text": ".show",
     "load_bot": ".loader",
-    "shipped_bots": ".loader",
+    "shipped_bots": ".shipped",
 }
 
 

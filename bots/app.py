@@ -2,53 +2,75 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
+from collections.abc import Callable, Collection
 
 from ..pipeline import BargeinError, Session
 from ..transports.ends import ends_of
+from ..transports.rtvi import RTVI
 from ..transports.voice_agent import VoiceAgentProtocol
 from ..transports.webrtc import WebRTCConnection
 from ..transports.websocket import PhoneProtocol, WebSocketConnection
 from .bot import Bot, RunningBot
+from .live_policies import offer_policies
+from .parts import OutputPart, OwnPart, STTPart, UserContextPart, every
 from .schema import Transport
-from .server import create_app, serve
+from .server import About, create_app, serve
+from .watching import Watch
 
 
 class PortInUse(BargeinError, OSError):
     """Raised when another program listens at the port the server is to use."""
 
 
-async def run(bot: Bot, host: str, port: int, max_sessions: int | None = None) -> None:
-    """Load what the bot needs and serve it until stopped.
+class CannotListen(BargeinError, OSError):
+    """Raised when the server cannot listen at an address."""
+
+
+async def serve_bot(
+    running: RunningBot,
+    host: str,
+    port: int,
+    *,
+    max_sessions: int | None = None,
+    allowed_origins: Collection[str] = (),
+    watch: Watch | None = None,
+    ready: Callable[[str], None] = lambda url: None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Serve a bot until a signal to stop.
 
     Args:
-        bot: What to serve.
+        running: What to serve.
         host, port: Where to listen.
         max_sessions: In place of the bot's own limit.
-
-    Raises:
-        PortInUse: Before anything is loaded.
-        ServiceMissing: The bot has nothing to hear, think or speak with.
+        allowed_origins: Web pages that may talk to it besides its own, see `create_app`.
+        watch: Observes the sessions; its metrics are served.
+        ready: Called with the page's address once it is served.
+        stop: Stops it too, when it is set.
     """
-    _check_port(host, port)
-    transports = bot.declaration.transport
-    max_sessions = max_sessions or bot.declaration.limits.max_sessions
+    watch = watch or Watch()
 
-    async with bot.open(lambda line: print(line, flush=True), max_sessions=max_sessions) as running:
+    async def run_bot(connection: WebRTCConnection | WebSocketConnection) -> None:
+        await run_session(running, connection, watch)
 
-        async def run_bot(connection: WebRTCConnection | WebSocketConnection) -> None:
-            await run_session(running, connection)
+    takes_sockets = {"websocket", "phone", "voice-agent"} & set(running.bot.declaration.transport)
+    app = create_app(
+        run_bot,
+        run_socket_bot=run_bot if takes_sockets else None,
+        max_sessions=max_sessions or running.bot.declaration.limits.max_sessions,
+        allowed_origins=allowed_origins,
+        about=_about(running.bot),
+        metrics=watch.metrics,
+    )
+    await serve(app, host, port, started=lambda: ready(f"http://{host}:{port}"), stop=stop)
 
-        print(f"\nTalk to {bot.name} at http://{host}:{port}\n(stop with Ctrl-C)", flush=True)
-        takes_sockets = {"websocket", "phone", "voice-agent"} & set(transports)
-        app = create_app(
-            run_bot, run_socket_bot=run_bot if takes_sockets else None, max_sessions=max_sessions
-        )
-        await serve(app, host, port)
 
-
-async def run_session(running: RunningBot, connection: WebRTCConnection | WebSocketConnection) -> None:
+async def run_session(
+    running: RunningBot, connection: WebRTCConnection | WebSocketConnection, watch: Watch | None = None
+) -> None:
     """One conversation on a connection, to its end; one that the bot's transports exclude ends at once."""
     kind = _transport_of(connection)
     if kind not in running.bot.declaration.transport:
@@ -56,7 +78,22 @@ async def run_session(running: RunningBot, connection: WebRTCConnection | WebSoc
         return
     ends = ends_of(connection)
     with running.pipeline(ends.source, ends.sink, *ends.clients) as pipeline:
-        await Session(pipeline).run()
+        for client in ends.clients:
+            if isinstance(client, RTVI):
+                offer_policies(pipeline, client)
+        session = Session(pipeline)
+        with (watch or Watch()).session(session, connection.id[:8], ends.clients):
+            await session.run()
+
+
+def _about(bot: Bot) -> About:
+    kinds = {type(part) for part in every(bot.declaration.parts)}
+    return About(
+        bot.name,
+        hears=bool(kinds & {STTPart, OwnPart}),  # what a part of one's own does is not known
+        answers=bool(kinds & {UserContextPart, OwnPart}),
+        speaks=OutputPart in kinds,
+    )
 
 
 def _transport_of(connection: WebRTCConnection | WebSocketConnection) -> Transport:
@@ -67,12 +104,19 @@ def _transport_of(connection: WebRTCConnection | WebSocketConnection) -> Transpo
     return "phone" if isinstance(connection.protocol, PhoneProtocol) else "websocket"
 
 
-def _check_port(host: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise PortInUse(f"port {port} is in use; choose another with --port") from error
-            raise
+def check_port(host: str, port: int) -> None:
+    """See whether a server could listen there.
+
+    Raises:
+        PortInUse: Another program does.
+        CannotListen: The address is none of this machine's, or not allowed.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(f"port {port} is in use; choose another with --port") from error
+        raise CannotListen(f"cannot listen at {host}, port {port}: {error.strerror or error}") from error

@@ -86,6 +86,12 @@ class Bot:
         """A conversation that has not begun."""
         return self.declaration.context.make()
 
+    @property
+    def steps(self) -> int:
+        """How many lines of progress `open` tells, where all goes well."""
+        parts = every(self.declaration.parts)
+        return sum(isinstance(part, ServicePart) for part in parts) + len(_local_parts(parts))
+
     @asynccontextmanager
     async def open(
         self, progress: Callable[[str], None] = lambda line: None, *, max_sessions: int | None = None

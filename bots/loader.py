@@ -13,14 +13,8 @@ from .errors import BadBot, NoSuchBot, Problem
 from .imports import import_thing
 from .options import nearest
 from .schema import Declaration
+from .shipped import shipped_bots
 from .yaml_file import Document, field_name, follow, read_document
-
-SHIPPED = Path(__file__).parent
-
-
-def shipped_bots() -> dict[str, Path]:
-    """The bots that come with bargein, by name."""
-    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
 
 
 def load_bot(name: str | Path) -> Bot:

@@ -2,44 +2,53 @@
 
 from __future__ import annotations
 
-import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..pipeline import Session
+from ..pipeline.observing import Turns
 from ..transports.events import EventLog
-from ..transports.file import FileTransport, load_recording
-from .bot import Bot
+from ..transports.file import FileTransport, Samples
+from .bot import RunningBot
 
 
-async def talk(bot: Bot, source: Path, target: Path, *, then: Path | None, after_bot_starts: float) -> None:
-    """Let the bot talk with one or two recordings; writes `target` and, beside it, its .jsonl.
+async def talk(
+    running: RunningBot,
+    recording: Samples,
+    target: Path,
+    log: Path,
+    *,
+    then: Samples | None,
+    after_bot_starts: float,
+    at: Callable[[float], None],
+) -> list[dict[str, Any]]:
+    """Let the bot talk with one or two recordings, mono at 16 kHz.
 
-    The last line of the event log is the context: what the model will remember.
+    The last line of the log is the context: what the model will remember.
 
-    Raises:
-        BadRecording: A recording cannot be used; nothing is loaded then.
-        ServiceMissing: The bot has nothing to hear, think or speak with.
+    Args:
+        running: Who talks.
+        recording: What the user says.
+        target: A stereo WAV to write, the user left and the bot right.
+        log: Where the events go, one JSON object a line.
+        then: What a second voice says.
+        after_bot_starts: When, s after the bot's first sound.
+        at: Called with the length of the conversation so far, s.
+
+    Returns:
+        The conversation as the model will remember it.
     """
-    recording = load_recording(source)
-    second = load_recording(then) if then is not None else None
-    events = target.with_suffix(".jsonl")
-    with events.open("w", encoding="utf-8") as file:
-        async with bot.open(_say, max_sessions=1) as running:
-            transport = FileTransport(recording)
-            if second is not None:
-                transport.input.after_bot_starts(after_bot_starts, second)
-            context = bot.new_context()
-            with running.pipeline(transport.input, transport.output, context=context) as pipeline:
-                async with Session(pipeline) as session:
-                    session.observe(EventLog(file, lambda: transport.seconds))
-                    _say("talking ...")
-                    await transport.run(session)
+    transport, context = FileTransport(recording), running.bot.new_context()
+    if then is not None:
+        transport.input.after_bot_starts(after_bot_starts, then)
+    with log.open("w", encoding="utf-8") as file:
+        events = EventLog(file, lambda: transport.seconds)
+        with running.pipeline(transport.input, transport.output, context=context) as pipeline:
+            async with Session(pipeline) as session:
+                session.observe(events)
+                Turns(session, events)
+                await transport.run(session, on_block=lambda: at(transport.seconds))
         transport.save(target)
-        entry = {"t": transport.seconds, "event": "context", "messages": context.messages}
-        file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-    _say(f"{transport.seconds:.1f} s written to {target}, events to {events}")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+        events.write("context", {"messages": context.messages})
+    return context.messages

@@ -80,7 +80,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         OSError: The file cannot be read.
     """
     events: list[dict[str, Any]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise BadLog(f"{path} is no text") from error
+    for number, line in enumerate(lines, 1):
         try:
             event = json.loads(line)
             float(event["t"]), str(event["event"])
@@ -94,12 +98,20 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def draw_svg(events: list[dict[str, Any]]) -> str:
-    """The conversation as an SVG, self-contained, light or dark as the viewer is."""
+    """The conversation as an SVG, self-contained, light or dark as the viewer is.
+
+    Raises:
+        BadLog: An event lacks a field.
+    """
     return _svg(_read(events))
 
 
 def draw_html(events: list[dict[str, Any]]) -> str:
-    """A page with the picture, and tables of the turns and the interruptions."""
+    """A page with the picture, and tables of the turns and the interruptions.
+
+    Raises:
+        BadLog: An event lacks a field.
+    """
     conversation = _read(events)
     turns = _table(
         ("turn", "answer", "outcome", "stop to first audio, ms", "parts, ms", "pieces"),
@@ -131,6 +143,13 @@ def draw_html(events: list[dict[str, Any]]) -> str:
 
 
 def _read(events: list[dict[str, Any]]) -> Conversation:
+    try:
+        return _bars(events)
+    except KeyError as error:
+        raise BadLog(f"an event has no {error}") from error
+
+
+def _bars(events: list[dict[str, Any]]) -> Conversation:
     """Make bars of beginnings and ends."""
     found = Conversation(seconds=max(float(e["t"]) for e in events))
     open_at: dict[tuple[str, str], float] = {}

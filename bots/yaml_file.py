@@ -44,12 +44,14 @@ class Document:
         keys: Where the key or item at a path stands.
         values: Where its value stands.
         problems: What is wrong with it as YAML, or by the rules above.
+        files: That were read, or could not be.
     """
 
     data: dict[str, Any] = field(default_factory=dict)
     keys: dict[Path_, Mark] = field(default_factory=dict)
     values: dict[Path_, Mark] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
 
     def complain(self, text: str, mark: Mark | None, path: Path_ = ()) -> None:
         """Note a problem."""
@@ -74,6 +76,7 @@ def field_name(path: Path_) -> str:
 
 def _read(path: Path, document: Document, including: tuple[Path, ...]) -> None:
     file = str(path)
+    document.files.append(path)
     try:
         text = path.read_text(encoding="utf-8")
         root = yaml.compose(text, yaml.SafeLoader)

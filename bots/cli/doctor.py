@@ -1,0 +1,63 @@
+"""`bargein doctor`."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import click
+
+from .run import HOST, PORT
+from .shared import DEFAULT_BOT, examples, json_option, run_async, steps, write_json
+
+if TYPE_CHECKING:
+    from ..doctor import Finding
+
+MARKS = {True: "ok", None: "--", False: "FAILED"}
+
+
+@click.command(
+    epilog=examples("bargein doctor", "bargein doctor --json | jq .ok"),
+    short_help="See whether a bot can run here.",
+)
+@json_option
+def doctor(as_json: bool) -> int:
+    """See what is installed, which models and keys are here, and whether each stage of the default bot works.
+
+    Where keys are set the services are asked for a sentence. Exit code 1 if the default bot could not run.
+    """
+    from ..doctor import examine, look_around
+    from ..loader import load_bot
+    from ..selftest import SelfTest
+
+    bot = load_bot(DEFAULT_BOT)
+    findings = list(look_around(HOST, PORT))
+
+    async def examination() -> None:
+        with steps(len(SelfTest(bot).stages)) as step:
+            findings.extend(await examine(bot, step))
+
+    run_async(examination())
+    able = all(finding.ok is not False for finding in findings)
+    if as_json:
+        write_json({"ok": able, "findings": [asdict(finding) for finding in findings]})
+    else:
+        _tell(findings)
+        click.echo(
+            f"\nThe bot {bot.name} {'can run here.' if able else 'cannot run here: see FAILED above.'}"
+        )
+    return 0 if able else 1
+
+
+def _tell(findings: Sequence[Finding]) -> None:
+    ordered = sorted(findings, key=lambda finding: [f.group for f in findings].index(finding.group))
+    for group, members in groupby(ordered, lambda finding: finding.group):
+        click.echo(f"\n{group}")
+        for finding in members:
+            head = f"  {MARKS[finding.ok]:<6} {finding.name:<19} "
+            click.echo(
+                textwrap.fill(finding.text, 100, initial_indent=head, subsequent_indent=" " * len(head))
+            )

@@ -1,0 +1,173 @@
+"""`bargein console`: lines that are piped in, and a terminal with its keys."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import re
+import struct
+import termios
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from ..servers.openai_server import OpenAIServer, refuse, tool_calls
+from .command import COMMAND, PATIENCE_S, bargein, environment
+
+pytestmark = pytest.mark.real_time
+
+ESCAPE, TAB, CTRL_C, CTRL_D = "\x1b", "\t", "\x03", "\x04"
+
+
+def write_bot(directory: Path, server: OpenAIServer) -> Path:
+    """With ears and a voice, which the console leaves out."""
+    path = directory / "bot.yaml"
+    llm = json.dumps({"service": "openai", "model": "scripted", "base_url": server.base_url})
+    path.write_text(f"name: desk\nstt: local\nllm: {llm}\ntts: local\ntools: ['./own.py:hours']\n")
+    (directory / "own.py").write_text('def hours() -> str:\n    """Hours."""\n    return "nine to five"\n')
+    return path
+
+
+async def piped(bot: Path, lines: str) -> tuple[int | None, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        "console",
+        str(bot),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(),
+    )
+    async with asyncio.timeout(PATIENCE_S):
+        output, errors = await process.communicate(lines.encode())
+    return process.returncode, output.decode(), errors.decode()
+
+
+async def test_lines_are_asked_one_after_the_other(tmp_path: Path) -> None:
+    async with OpenAIServer().serving() as server:
+        server.script(["Good", " day."], tool_calls(("hours", "{}")), ["From nine."])
+        code, output, errors = await piped(write_bot(tmp_path, server), "Hello.\n\nWhen are you open?\n")
+        assert code == 0
+        assert output.splitlines() == [
+            "you: Hello.",
+            "bot: Good day.",
+            "you: When are you open?",
+            "(hours {})",
+            "bot: From nine.",
+        ]
+        assert "Moonshine" not in errors, "no ears were loaded"
+        assert [m["role"] for m in server.requests[-1].messages][-2:] == ["assistant", "tool"]
+
+
+async def test_an_answer_that_fails_is_told_and_the_next_is_given(tmp_path: Path) -> None:
+    async with OpenAIServer().serving() as server:
+        server.plan(refuse(401, "invalid_api_key"))
+        code, output, errors = await piped(write_bot(tmp_path, server), "Hello.\nAnd now?\n")
+        assert code == 1
+        assert "(error: " in output
+        assert output.splitlines()[-2:] == ["you: And now?", "bot: Hello."]
+        assert errors.splitlines()[-1] == "bargein: 1 of the lines had no answer"
+        assert "Traceback" not in errors
+
+
+@pytest.mark.local_models
+def test_with_the_local_model(tmp_path: Path) -> None:
+    done = bargein("console", "typist", cwd=tmp_path, said="Say hello.\n")
+    assert done.returncode == 0
+    asked, answer = done.stdout.splitlines()
+    assert asked == "you: Say hello."
+    assert re.match(r"bot: \w", answer)
+
+
+class Terminal:
+    """A pseudo-terminal in which the command runs."""
+
+    def __init__(self, master: int) -> None:
+        self._master = master
+        self._raw = ""
+        self._news = asyncio.Event()
+        asyncio.get_running_loop().add_reader(master, self._read)
+
+    @property
+    def screen(self) -> str:
+        """All that was written to it, without escape sequences: of what changes in place only the changes."""
+        return re.sub(r"\x1b(\[[0-9;?]*[A-Za-z]|[=>])", "", self._raw).replace("\r", "")
+
+    def _read(self) -> None:
+        try:
+            self._raw += os.read(self._master, 65_536).decode(errors="replace")
+        except OSError:  # the command has ended
+            asyncio.get_running_loop().remove_reader(self._master)
+        self._news.set()
+
+    def type(self, keys: str) -> None:
+        os.write(self._master, keys.encode())
+
+    async def until(self, text: str) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while text not in self.screen:
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise AssertionError(f"{text!r} is not in\n{self.screen}") from None
+
+
+@asynccontextmanager
+async def terminal(bot: Path) -> AsyncIterator[tuple[Terminal, asyncio.subprocess.Process]]:
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *("console", str(bot), "--text"),
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+        env=environment(TERM="xterm", PROMPT_TOOLKIT_NO_CPR="1"),
+    )
+    os.close(slave)
+    try:
+        yield Terminal(master), process
+        async with asyncio.timeout(PATIENCE_S):
+            await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        asyncio.get_running_loop().remove_reader(master)
+        os.close(master)
+
+
+async def test_a_terminal_types_interrupts_and_leaves(tmp_path: Path) -> None:
+    async with OpenAIServer().serving() as server:
+        server.script(["One,", " two,", *[" and more"] * 10_000], ["I have", " stopped."], ["Bye."])
+        server.token_s = 0.02
+        async with terminal(write_bot(tmp_path, server)) as (screen, process):
+            await screen.until("\n>")
+            screen.type("Count.\r")
+            await screen.until("you: Count.")
+            await screen.until("and more")  # it is shown while it comes
+            screen.type(ESCAPE)
+            await screen.until("(interrupted: user_clicked_stop)")
+            assert await server.requests[0].outcome == "closed"
+            screen.type("Are you still there?\r")
+            await screen.until("bot: I have stopped.")
+            screen.type(TAB)
+            await screen.until("(voice stopped: user_clicked_stop)")
+            screen.type(CTRL_D)
+        assert process.returncode == 0
+        assert "Traceback" not in screen.screen
+
+
+async def test_ctrl_c_leaves_with_130(tmp_path: Path) -> None:
+    async with OpenAIServer().serving() as server:
+        async with terminal(write_bot(tmp_path, server)) as (screen, process):
+            await screen.until("\n>")
+            screen.type(CTRL_C)
+        assert process.returncode == 130
+        assert "Traceback" not in screen.screen
