@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
@@ -271,7 +272,11 @@ class _Cartesia(Service):
     title = "Cartesia"
 
     def _client(self, opening: Opening) -> AsyncCartesia:
-        client = AsyncCartesia(api_key=api_key("CARTESIA_API_KEY"), base_url=self.base_url)
+        # The client opens WebSockets at Cartesia, wherever its base URL is.
+        sockets = re.sub("^http", "ws", self.base_url) if self.base_url is not None else None
+        client = AsyncCartesia(
+            api_key=api_key("CARTESIA_API_KEY"), base_url=self.base_url, websocket_base_url=sockets
+        )
         opening.stack.push_async_callback(client.close)
         return client
 
