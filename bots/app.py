@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import socket
 from collections.abc import Callable, Collection
+from contextlib import suppress
 
 from ..pipeline import BargeinError, Session
 from ..transports.ends import ends_of
@@ -65,7 +67,7 @@ async def serve_bot(
         about=_about(running.bot),
         metrics=watch.metrics,
     )
-    await serve(app, host, port, started=lambda: ready(f"http://{host}:{port}"), stop=stop)
+    await serve(app, host, port, started=lambda: ready(page_url(host, port)), stop=stop)
 
 
 async def run_session(
@@ -102,6 +104,16 @@ def _transport_of(connection: WebRTCConnection | WebSocketConnection) -> Transpo
     if isinstance(connection.protocol, VoiceAgentProtocol):
         return "voice-agent"
     return "phone" if isinstance(connection.protocol, PhoneProtocol) else "websocket"
+
+
+def page_url(host: str, port: int) -> str:
+    """Where a browser on this machine finds the page. It gives no microphone to pages at 0.0.0.0 or ::."""
+    with suppress(ValueError):  # a name
+        address = ipaddress.ip_address(host)
+        if address.is_unspecified:
+            address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
+        host = f"[{address}]" if address.version == 6 else str(address)
+    return f"http://{host}:{port}"
 
 
 def check_port(host: str, port: int) -> None:

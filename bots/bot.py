@@ -31,9 +31,11 @@ class Bot:
     Args:
         name: What people call it.
         description: What it is for, in a line.
-        transport: How people reach it.
-        stt, llm, tts: A service ("local", "openai/gpt-4.1-mini", a mapping with `service`), or several:
-            the first that can be used leads, the others take over when it fails.
+        transport: How people reach it, one way or several.
+        stt: What hears: a service ("local", "openai/gpt-4o-mini-transcribe", a mapping with `service`), or
+            several: the first that can be used leads, the others take over when it fails.
+        llm: What thinks, likewise.
+        tts: What speaks, likewise.
         interruption: Policies for speech over the bot, or a mapping with speaking, thinking, resume, duck.
         pipeline: All parts in order, in place of stt, llm, tts and interruption.
         tools: Functions the language model may call.
@@ -52,7 +54,7 @@ class Bot:
         *,
         name: str,
         description: str | None = None,
-        transport: str | None = None,
+        transport: str | Sequence[str] | None = None,
         stt: str | Mapping[str, Any] | Sequence[Any] | None = None,
         llm: str | Mapping[str, Any] | Sequence[Any] | None = None,
         tts: str | Mapping[str, Any] | Sequence[Any] | None = None,

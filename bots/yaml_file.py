@@ -16,17 +16,14 @@ from typing import Any
 import yaml
 from pydantic import SecretStr
 
+from ..processors.services.keys import SECRET_TEXT
 from .errors import Problem
 
 VARIABLE = re.compile(r"\$(\$\{)|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{")
 
-# Fields that hold keys, and texts that are one wherever they stand.
+# Fields that hold keys.
 SECRET_FIELD = re.compile(
     r"(^|_)(api_?key|auth_?token|access_?key|token|secret|password|credentials?|authorization)$", re.I
-)
-SECRET_TEXT = re.compile(
-    r"\b(sk-[A-Za-z0-9_-]{16,}|sk_[a-z]*_?[A-Za-z0-9]{16,}|gsk_\w{16,}|AKIA[A-Z0-9]{16}|AIza[\w-]{30,}"
-    r"|xox[abp]-[\w-]{10,}|gh[pousr]_\w{30,}|hf_\w{20,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,})"
 )
 
 DEEPEST = 40
@@ -176,7 +173,13 @@ class _Reader:
             self._document.complain(f"holds a key; keys do not belong into files: {hint}", mark, path)
             return None
         if VARIABLE.search(text):
+            keys = [name for _, name, _ in VARIABLE.findall(text) if SECRET_FIELD.search(name)]
             text = self._filled_in(text, mark, path, secret)
+            if not secret and (keys or SECRET_TEXT.search(text)):
+                hint = "keys belong into fields for one, such as api_key"
+                problem = f"takes a key from the environment and would show it; {hint}"
+                self._document.complain(problem, mark, path)
+                return None
         if secret and isinstance(text, str) and text:
             return SecretStr(text)
         tag = node.tag

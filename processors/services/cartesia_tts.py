@@ -182,6 +182,7 @@ class _Socket:
 
     async def _run(self) -> None:
         failure: ServiceError = ServiceUnavailable(self._service, "the connection is closed")
+        failure.retryable = False  # it stays so only when this side closes
         writer = asyncio.create_task(self._write())
         try:
             while True:

@@ -13,6 +13,10 @@ from typing import Any
 from pipecat.utils.security.redaction import redact_secrets
 
 from ...pipeline import BargeinError
+from .keys import SECRET_TEXT
+
+# A header that a client quotes: a key with a line break in it is no token, and is quoted to the end.
+_BEARER = re.compile(r"\b(Bearer)\s.*", re.IGNORECASE)
 
 # What a provider says about an error is quoted up to here, characters.
 MAX_QUOTE = 300
@@ -190,7 +194,8 @@ def _quote(exception: BaseException, message: object) -> str:
     # Clients chain the real reason: "Connection error." from "connection refused".
     reason = exception.__cause__ or exception if str(exception) == "Connection error." else exception
     words = message if isinstance(message, str) else str(reason)
-    text = redact_secrets(" ".join(words.split())) or type(reason).__name__
+    words = _BEARER.sub(r"\1 [REDACTED]", " ".join(words.split()))
+    text = redact_secrets(SECRET_TEXT.sub("[REDACTED]", words)) or type(reason).__name__
     return text if len(text) <= MAX_QUOTE else text[: MAX_QUOTE - 3] + "..."
 
 

@@ -75,7 +75,10 @@ class _FallbackUtterance:
                 if utterance is self._utterance:  # else a snapshot has failed before, beside this
                     self._next(error)
             else:
-                self._fallback._worked(self._member)
+                if utterance is not self._utterance:
+                    continue  # given up, beside this: it says "" now, and the next one will say more
+                if text:  # "" may be what was cancelled, or asked for anew
+                    self._fallback._worked(self._member)
                 self._member.on_trial = False
                 return text
 

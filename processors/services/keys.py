@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,12 @@ from ...pipeline import BargeinError
 
 # Names the secrets file; without it `.env` in the working directory is one.
 SECRETS_FILE = "BARGEIN_SECRETS"
+
+# Texts that are a key wherever they stand.
+SECRET_TEXT = re.compile(
+    r"\b(sk-[A-Za-z0-9_-]{16,}|sk_[a-z]*_?[A-Za-z0-9]{16,}|gsk_\w{16,}|AKIA[A-Z0-9]{16}|AIza[\w-]{30,}"
+    r"|xox[abp]-[\w-]{10,}|gh[pousr]_\w{30,}|hf_\w{20,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,})"
+)
 
 
 class SecretsUnreadable(BargeinError, OSError):
@@ -62,4 +69,4 @@ def _read(path: Path, changed: int) -> dict[str, str | None]:
         return dotenv_values(stream=lines, interpolate=False)
 
 
-__all__ = ["Key", "SecretsUnreadable", "api_key"]
+__all__ = ["SECRET_TEXT", "Key", "SecretsUnreadable", "api_key"]

@@ -21,7 +21,7 @@ from bargein.transports.file import RATE, Samples, load_recording
 
 from .test_conversation import DATA, LONG_ANSWER, QUESTION, Conversation, conversation, onset, sounds, words
 
-pytestmark = [pytest.mark.real_time, pytest.mark.local_models]
+pytestmark = [pytest.mark.virtual_time, pytest.mark.local_models]
 
 # The bot's voice, spoken faster and higher: another speaker.
 PITCH = 1.15

@@ -159,6 +159,17 @@ class TestVariables:
         assert declaration.limits.max_sessions == 7
         assert declaration.limits.idle_timeout_s == 30.0
 
+    @pytest.mark.parametrize("variable", ["MY_API_KEY", "MODEL"])
+    @pytest.mark.parametrize("text", ["llm: %s", "llm: {service: openai, model: %s}", "context: Say %s."])
+    def test_with_a_key_are_refused_where_it_would_be_shown(
+        self, write: Write, monkeypatch: pytest.MonkeyPatch, text: str, variable: str
+    ) -> None:
+        key = SECRET if variable == "MODEL" else "any-text-that-is-a-key"
+        monkeypatch.setenv(variable, key)
+        found = "\n".join(problems(write("name: x\n" + text.replace("%s", f'"${{{variable}}}"'))))
+        assert "takes a key from the environment" in found
+        assert key not in found
+
     def test_must_be_set(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("NOWHERE", raising=False)
         path = write("name: x\nllm: local\ncontext: ${NOWHERE}\n")

@@ -1,4 +1,4 @@
-"""Every test that the documentation names is there."""
+"""Every test that the documentation names is there, and every metric."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
+
+from bargein.pipeline.observing.prometheus import Prometheus
 
 ROOT = Path(__file__).parent.parent.parent
 NAMED = [
@@ -25,3 +27,9 @@ def test_a_named_test_exists(page: str, path: str, test: str) -> None:
 
 def test_the_comparison_names_tests() -> None:
     assert sum(page == "comparison.md" for page, _, _ in NAMED) > 30
+
+
+def test_all_metrics_are_told_of() -> None:
+    told = re.findall(r"`(bargein_\w+)`", (ROOT / "docs" / "observability.md").read_text())
+    served = re.findall(r"^# TYPE (\w+)", Prometheus().text.decode(), re.MULTILINE)
+    assert sorted(told) == sorted(name for name in served if not name.endswith("_created"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -116,6 +116,7 @@ class Bot:
     model: Any
     context: Context
     speaker: Loudspeaker
+    _errors: int = field(default=0, init=False)  # how many have been taken
 
     def ask(self, answer: str) -> None:
         """Ask a question whose answer is known; the model gives it word by word."""
@@ -133,8 +134,9 @@ class Bot:
         return await self.test.expect(SpeechInterruptedFrame, level=level)
 
     async def take_errors(self) -> list[str]:
-        """What went wrong so far; the test has expected it."""
-        errors = self.test.received(ErrorFrame, UPSTREAM)
+        """What went wrong since the last time; the test has expected it."""
+        errors = self.test.received(ErrorFrame, UPSTREAM)[self._errors :]
+        self._errors += len(errors)
         for error in errors:
             await self.test.expect(ErrorFrame, UPSTREAM, error=error.error)
         return [error.error for error in errors]

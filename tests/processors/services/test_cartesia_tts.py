@@ -306,14 +306,16 @@ async def test_leaving_early_cancels_and_others_go_on() -> None:
         assert [await c.outcome for c in server.contexts] == ["finished", "cancelled"]
 
 
-async def test_closing_the_voice_ends_what_is_being_spoken() -> None:
+@pytest.mark.parametrize("sounded", [False, True])
+async def test_closing_the_voice_ends_what_is_being_spoken(sounded: bool) -> None:
     async with speaking() as (server, voice):
-        server.word_s = 0.05
+        server.word_s = 0.05 if sounded else 1e6
         speech = asyncio.create_task(seconds_of(voice, LONG))
-        await until(lambda: server.contexts and server.contexts[0].sent)
+        await until(lambda: server.contexts and (server.contexts[0].sent or not sounded))
         await voice.close()
         with pytest.raises(ServiceUnavailable, match="closed"):
             await speech
+        assert len(server.contexts) == 1, "it is not asked for again"
 
 
 @pytest.mark.parametrize("level", list(Level))

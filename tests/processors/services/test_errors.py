@@ -13,7 +13,7 @@ import httpx
 import pytest
 import websockets
 from cartesia import AsyncCartesia
-from openai import AsyncOpenAI
+from openai import APIConnectionError, AsyncOpenAI
 from websockets.asyncio.server import ServerConnection, serve
 
 from bargein.pipeline.frames import ErrorFrame
@@ -195,3 +195,23 @@ def test_what_a_provider_says_is_cut_and_keys_in_it_are_masked() -> None:
     error = service_error("it", OSError(f"Authorization: Bearer sk-proj-{'a' * 40} " + "word " * 500))
     assert "aaaa" not in str(error)
     assert len(str(error)) < 400
+
+
+@pytest.mark.parametrize("key", ["sk-proj-abcdef\n0123456789abcdef", "sk_car_abcdef\tghi\nk"])
+async def test_a_key_that_no_header_can_hold_is_not_shown(key: str) -> None:
+    async with serve(lambda _: asyncio.sleep(0), "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        client = AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key, max_retries=0)
+        async with client:
+            with pytest.raises(APIConnectionError) as caught:
+                await client.models.list()
+    message = str(service_error("OpenAI", caught.value))
+    assert "Bearer [REDACTED]" in message
+    assert "abcdef" not in message
+
+
+def test_a_key_that_a_provider_echoes_is_masked_whoever_made_it() -> None:
+    for key in ("sk_car_abcdefghij0123456789", "gsk_abcdefghijklmnop0123456789"):
+        message = str(service_error("Cartesia", OSError(f"invalid API key {key}")))
+        assert key not in message
+        assert "[REDACTED]" in message

@@ -269,7 +269,7 @@ class BrokenTranscriber:
 class BrokenUtterance:
     owner: BrokenTranscriber
     on_partial: Callable[[str], None]
-    cancelled: bool = False
+    given_up: asyncio.Event = field(default_factory=asyncio.Event)
 
     def feed(self, pcm: bytes) -> None:
         if self.owner.at == "feed" and pcm:
@@ -280,11 +280,12 @@ class BrokenUtterance:
 
     async def finish(self) -> str:
         if self.owner.at == "hang":
-            await asyncio.Event().wait()
+            await self.given_up.wait()
+            return ""  # as real ones do
         raise self.owner.failure
 
     def cancel(self) -> None:
-        self.cancelled = True
+        self.given_up.set()
 
 
 async def turn(test: PipelineTest, frames: int = 5) -> None:
@@ -309,7 +310,7 @@ async def test_the_second_recogniser_gets_the_whole_turn(at: str) -> None:
         assert [f.text for f in test.received(TranscriptionFrame)] == ["hello there", "again"]
     whole = b"".join(bytes([n]) * 640 for n in range(1, 6))
     assert [bytes(u.fed) for u in ears.opened] == [whole, whole]
-    assert all(u.cancelled for u in broken.opened)
+    assert all(u.given_up.is_set() for u in broken.opened)
     assert len(broken.opened) <= 1
 
 
@@ -343,10 +344,31 @@ async def test_a_refused_recording_does_not_put_the_recogniser_to_rest() -> None
     assert len(broken.opened) == 2
 
 
-async def test_a_snapshot_and_the_end_of_the_turn_wait_for_the_same_successor() -> None:
+@pytest.mark.parametrize("later_s", [0.0, 1.0])
+async def test_a_snapshot_and_the_end_of_the_turn_wait_for_the_same_successor(later_s: float) -> None:
     ears = FakeTranscriber([("hello", 0.1)])
     utterance = FallbackTranscriber(BrokenTranscriber("hang"), ears).open(lambda _: None)
-    texts = await asyncio.gather(utterance.snapshot(), utterance.finish())
-    assert list(texts) == ["hello", "hello"]
+
+    async def finish() -> str:
+        await asyncio.sleep(later_s)
+        return await utterance.finish()
+
+    assert list(await asyncio.gather(utterance.snapshot(), finish())) == ["hello", "hello"]
     assert len(ears.opened) == 1
     assert 2 * TAKEOVER_S < STT_FINISH_S
+
+
+async def test_a_turn_that_was_given_up_tells_nothing_about_the_recogniser() -> None:
+    broken, ears = BrokenTranscriber("hang"), FakeTranscriber([("one", 0.0), ("two", 0.0)])
+    both = FallbackTranscriber(broken, ears, rest_s=10)
+    assert await both.open(lambda _: None).finish() == "one"
+    await asyncio.sleep(11)
+    trial = both.open(lambda _: None)
+    text = asyncio.create_task(trial.finish())
+    await asyncio.sleep(0.1)
+    trial.cancel()
+    assert await text == ""
+    both.open(lambda _: None)  # one alone tries it again
+    assert len(broken.opened) == 3
+    assert await both.open(lambda _: None).finish() == "two"
+    assert len(broken.opened) == 3
