@@ -6,11 +6,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..pipeline import Session
+from ..pipeline import BargeinError, Session
 from ..pipeline.observing import Turns
 from ..transports.events import EventLog
 from ..transports.file import FileTransport, Samples
-from .bot import RunningBot
+from .bot import Bot, RunningBot
+from .parts import OwnPart, STTPart, every
+
+
+class BotIsDeaf(BargeinError, ValueError):
+    """Raised when a bot is to listen to a recording and has nothing that hears."""
+
+
+def check_hears(bot: Bot) -> None:
+    """See whether a bot can make anything of a recording.
+
+    Raises:
+        BotIsDeaf: It cannot.
+    """
+    if not any(isinstance(part, STTPart | OwnPart) for part in every(bot.declaration.parts)):
+        name = bot.declaration.name
+        raise BotIsDeaf(f"{name} hears nothing: give it stt, or write to it with `bargein console {name}`")
 
 
 async def talk(

@@ -17,4 +17,6 @@ def new(name: str) -> None:
 
     directory = scaffold(name, Path.cwd())
     click.echo(f"{directory.name}/ is there. Next:\n")
-    click.echo(f"  cd {directory.name}\n  pytest\n  bargein console {directory.name}.yaml")
+    click.echo(
+        f"  cd {directory.name}\n  pytest  # pip install pytest\n  bargein console {directory.name}.yaml"
+    )

@@ -69,10 +69,12 @@ def talk(
         raise click.UsageError("one bot and one recording are enough: [BOT] INPUT; a second voice is --then")
     from ...transports.file import load_recording
     from ..loader import load_bot
+    from ..talk import check_hears
     from ..talk import talk as talk_with
     from ..trace import read_log
 
     loaded = load_bot(bot or (names[0] if len(names) == 2 else DEFAULT_BOT))
+    check_hears(loaded)
     recording = load_recording(Path(names[-1]))
     second = load_recording(then) if then is not None else None
     log = output.with_suffix(".jsonl")

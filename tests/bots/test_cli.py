@@ -111,6 +111,7 @@ class TestMistakes:
             (["show", "-o", "nowhere/bot.svg"], "nowhere/bot.svg"),
             (["trace", "nothing.jsonl"], "nothing.jsonl: No such file or directory"),
             (["talk", "nothing.wav", "-o", "out.wav"], "nothing.wav: no such file"),
+            (["talk", "typist", "in.wav", "-o", "out.wav"], "typist hears nothing"),
             (["console", "transcriber"], "has no language model to write to"),
             (["new", "a/b"], "should be letters"),
             (["run", "--host", "192.0.2.1"], "cannot listen at 192.0.2.1"),

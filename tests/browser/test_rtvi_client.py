@@ -414,7 +414,7 @@ async def test_a_voice_is_understood_by_the_default_bot(
         client_at(browser, url, client_page) as client,
     ):
         await client.do("connect()")
-        said = await client.expect("userLlmText", "/ask not what your country/i.test(data.text)")
+        said = await client.expect("userLlmText", "/consider how much there might be/i.test(data.text)")
         await client.expect("botStartedSpeaking")
         await client.expect("botOutput", "data.spoken_status === 'in-progress'")
         assert await client.do("client.sendClientRequest('interrupt', {})") == {}
