@@ -48,8 +48,8 @@ def received(talk: Conversation, frame_type: type) -> list[float]:
 
 async def test_backchannels_and_noises_do_not_cost_a_word() -> None:
     async with conversation(QUESTION) as talk:
-        sounding = [await say(talk, text) for text in ("Okay.", "Right.", "Yeah.")]
-        sounding += [load_recording(DATA / "dog_bark.wav"), load_recording(DATA / "car_horn.wav")]
+        names = ("okay", "right", "yeah", "dog_bark", "car_horn")
+        sounding = [load_recording(DATA / f"{name}.wav") for name in names]
         overlap = np.concatenate([part for sound in sounding for part in (sound, silence(1.5))])
         talk.transport.input.after_bot_starts(1.5, overlap)
         await talk.transport.run(talk.session)
