@@ -117,7 +117,7 @@ class Visit:
 
     async def type(self, text: str) -> None:
         """Send a typed message."""
-        await self.page.get_by_label("Message").fill(text)
+        await self.page.get_by_role("textbox", name="Message").fill(text)
         await self.page.keyboard.press("Enter")
 
     async def measure(self) -> None:

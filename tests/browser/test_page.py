@@ -151,7 +151,7 @@ async def test_the_keyboard_is_enough(chromium: str, silence: Path) -> None:
         await keys.press("Tab")
         await expect(button(tab.page, "Connect")).to_be_focused()
         await keys.press("Enter")
-        await expect(tab.page.get_by_label("Message")).to_be_focused()
+        await expect(tab.page.get_by_role("textbox", name="Message")).to_be_focused()
         await keys.type("hello")
         await keys.press("Enter")
         await tab.wait_for_state("speaking")
@@ -247,7 +247,7 @@ async def test_the_server_is_gone_before_and_during(chromium: str, silence: Path
             await early.wait_for_state("speaking")
         assert "The server has gone" in await notice(early.page, "gone")
         await expect(early.page.locator("li.bot")).to_be_visible()
-        await expect(early.page.get_by_label("Message")).to_be_disabled()
+        await expect(early.page.get_by_role("textbox", name="Message")).to_be_disabled()
         await button(late.page, "Connect").click()
         assert "cannot be reached" in await notice(late.page, "unreachable")
 
