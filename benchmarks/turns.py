@@ -41,6 +41,7 @@ from bargein.pipeline.frames import (
     UserStoppedSpeakingFrame,
     VADUserStartedSpeakingFrame,
 )
+from bargein.pipeline.observing import Once
 from bargein.pipeline.testing import run_in_virtual_time
 from bargein.processors.bargein import BargeIn
 from bargein.processors.local import SileroVAD, SmartTurn
@@ -224,7 +225,7 @@ class Moderator:
         self._to_come = list(talk.overlaps)
         self._transport = transport
         self._session = session
-        self._seen: set[int] = set()  # ids of frames; each is pushed by many processors
+        self._once = Once()
         self._open_turns = 0  # begun, and their words not told
         self._quiet_s = 0.0
         self.begun: list[Begun] = []
@@ -236,10 +237,8 @@ class Moderator:
             self.begun[-1].passed_on |= isinstance(frame, TranscriptionFrame)
         if processor is self._stt and direction is DOWNSTREAM:
             self._open_turns -= isinstance(frame, UserStoppedSpeakingFrame)
-        twin = frame.broadcast_sibling_id is not None and direction is not DOWNSTREAM
-        if twin or frame.id in self._seen:
+        if not self._once.first(frame):
             return
-        self._seen.add(frame.id)
         self._open_turns += isinstance(frame, UserStartedSpeakingFrame)
         if isinstance(frame, NOTED) and self.begun:
             self.begun[-1].events.append((self._now, frame))

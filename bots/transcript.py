@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from pipecat.frames.frames import FunctionCallInProgressFrame
 
-from ..pipeline import UPSTREAM, Level, Processor, Response, SpeechInterruptedFrame
+from ..pipeline import Level, Processor, Response, SpeechInterruptedFrame
 from ..pipeline.frames import (
     ErrorFrame,
     Frame,
@@ -16,6 +16,7 @@ from ..pipeline.frames import (
     SentenceFrame,
     TranscriptionFrame,
 )
+from ..pipeline.observing import Once
 
 
 class Transcript:
@@ -32,15 +33,13 @@ class Transcript:
     ) -> None:
         self._line = line
         self._partial = partial
-        self._last_id: dict[type[Frame], int] = {}  # of the newest frame seen; several processors push one
+        self._once = Once()
         self._texts: dict[str, str] = {}  # of answers that are not over, by response id
         self._spoken: set[str] = set()  # of those, the ones that are given to a voice
 
     def __call__(self, frame: Frame, direction: FrameDirection, processor: Processor) -> None:
-        upstream_twin = frame.broadcast_sibling_id is not None and direction is UPSTREAM
-        if upstream_twin or frame.id <= self._last_id.get(type(frame), -1):
+        if not self._once.first(frame):
             return
-        self._last_id[type(frame)] = frame.id
         response = processor.response
         match frame:
             case TranscriptionFrame():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Callable
 from typing import Any, TextIO
 
@@ -13,7 +12,7 @@ from pipecat.frames.frames import (
     UserBackchannelFrame,
 )
 
-from ..pipeline import DOWNSTREAM, Processor
+from ..pipeline import Processor
 from ..pipeline.frames import (
     BotStartedSpeakingFrame,
     BotStoppedSpeakingFrame,
@@ -36,7 +35,7 @@ from ..pipeline.frames import (
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
-from ..pipeline.observing import InterruptionReport, TurnReport
+from ..pipeline.observing import InterruptionReport, Once, TurnReport
 
 # What is logged of each type of frame; fields that the frame has besides its time.
 LOGGED: dict[type[Frame], tuple[str, tuple[str, ...]]] = {
@@ -75,15 +74,12 @@ class EventLog:
     def __init__(self, file: TextIO, clock: Callable[[], float]) -> None:
         self._file = file
         self._clock = clock
-        # A frame that several processors push on is logged once; few are on their way at a time.
-        self._logged: deque[int] = deque(maxlen=64)
+        self._once = Once()
 
     def __call__(self, frame: Frame, direction: FrameDirection, processor: Processor) -> None:
         logged = LOGGED.get(type(frame))
-        upstream_twin = frame.broadcast_sibling_id is not None and direction is not DOWNSTREAM
-        if logged is None or upstream_twin or frame.id in self._logged:
+        if logged is None or not self._once.first(frame):
             return
-        self._logged.append(frame.id)
         event, fields = logged
         entry = {name: getattr(frame, name) for name in fields}
         if processor.response is not None and "response_id" not in entry:

@@ -15,7 +15,7 @@ from pipecat.frames.frames import (
     LLMThoughtTextFrame,
 )
 
-from ...pipeline import UPSTREAM, InputRejected, Level, Processor, Response, Session, handles
+from ...pipeline import InputRejected, Level, Processor, Response, Session, handles
 from ...pipeline.frames import (
     BotStartedSpeakingFrame,
     BotStoppedSpeakingFrame,
@@ -31,6 +31,7 @@ from ...pipeline.frames import (
     SpokenAudioFrame,
     TTSAudioRawFrame,
 )
+from ...pipeline.observing import Once
 from ...processors.context import AssistantContext
 from ...transports.voice_agent.encoding import Format, encode
 from ...transports.voice_agent.output import NoTranscriber
@@ -155,7 +156,7 @@ class Watch:
         self._finished: deque[Answer] = deque(maxlen=KEPT)  # the last ones
         self._callers: dict[str, str | None] = {}  # the answers that calls without a result belong to
         self._queued = 0  # sentences so far
-        self._last_id: dict[type[Frame], int] = {}  # of the newest frame seen; several processors push one
+        self._once = Once()
         session.observe(self._observe)
 
     @property
@@ -183,10 +184,7 @@ class Watch:
 
     def _observe(self, frame: Frame, direction: FrameDirection, processor: Processor) -> None:
         note = _NOTED.get(type(frame))
-        if note is None or (direction is UPSTREAM and frame.broadcast_sibling_id is not None):
-            return
-        if frame.id > self._last_id.get(type(frame), -1):
-            self._last_id[type(frame)] = frame.id
+        if note is not None and self._once.first(frame):
             note(self, frame, processor)
 
     # Answers ---------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What a session cost in time, turn by turn. Without observers it costs nothing."""
 
+from .once import Once
 from .turns import InterruptionReport, Latency, TurnReport, Turns
 
-__all__ = ["InterruptionReport", "Latency", "TurnReport", "Turns"]
+__all__ = ["InterruptionReport", "Latency", "Once", "TurnReport", "Turns"]

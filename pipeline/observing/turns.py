@@ -9,7 +9,6 @@ from statistics import mean
 from typing import Any, Literal, Protocol
 
 from ..frames import (
-    UPSTREAM,
     BotStartedSpeakingFrame,
     Frame,
     FrameDirection,
@@ -29,6 +28,7 @@ from ..frames import (
 from ..processor import Processor
 from ..response import Response
 from ..session import Session
+from .once import Once
 
 Outcome = Literal["finished", "interrupted", "voice interrupted", "failed", "unfinished"]
 
@@ -146,7 +146,7 @@ class Turns:
     def __init__(self, session: Session, *listeners: Listener) -> None:
         self._listeners = listeners
         self._clock = asyncio.get_running_loop().time
-        self._last_id: dict[type[Frame], int] = {}  # of the newest frame seen; several processors push one
+        self._once = Once()
         self._count = 0
         # Of the user's turn: when the last sound was, and when the turn was taken as over.
         self._silent_since: float | None = None
@@ -161,10 +161,7 @@ class Turns:
 
     def _observe(self, frame: Frame, direction: FrameDirection, processor: Processor) -> None:
         note = _NOTED.get(type(frame))
-        if note is None or (direction is UPSTREAM and frame.broadcast_sibling_id is not None):
-            return
-        if frame.id > self._last_id.get(type(frame), -1):
-            self._last_id[type(frame)] = frame.id
+        if note is not None and self._once.first(frame):
             note(self, frame, processor.response)
 
     # The user --------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import dropwhile
@@ -49,14 +48,12 @@ from ...pipeline.frames import (
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
-from ...pipeline.observing.turns import InterruptionReport, TurnReport
+from ...pipeline.observing import InterruptionReport, Once, TurnReport
 from ..playout import Playout
 from .bot_output import BotOutput
 from .messages import Channel, Message, about, as_json
 from .metrics import grouped
 from .requests import Requests
-
-SEEN = 64  # frames remembered, to tell of each once although several processors push it
 
 
 @dataclass(slots=True, eq=False)
@@ -105,7 +102,7 @@ class RTVI(Requests):
     ) -> None:
         super().__init__(channel, playout, report_calls=report_calls)
         self._output = BotOutput(self.send)
-        self._seen: deque[int] = deque(maxlen=SEEN)
+        self._once = Once()
         self._state = "listening"
         self._state_id: str | None = None  # the answer that the state is about
         self._speaking = False
@@ -339,8 +336,7 @@ class RTVI(Requests):
 
     def _observe(self, frame: Frame, direction: FrameDirection, processor: Processor) -> None:
         tell = _OBSERVED.get(type(frame))
-        if tell is not None and frame.id not in self._seen and frame.broadcast_sibling_id not in self._seen:
-            self._seen.append(frame.id)
+        if tell is not None and self._once.first(frame):
             tell(self, frame)
 
     @handles(RTVIServerMessageFrame, RTVIUICommandFrame, RTVIUIJobGroupFrame)
