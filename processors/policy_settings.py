@@ -17,8 +17,6 @@ from .policies import (
     Critical,
     Debounce,
     Grace,
-    MinimumDuration,
-    MinimumWords,
     MuteDuringTools,
     MuteUntilFirstReplyEnds,
     Noise,
@@ -26,37 +24,27 @@ from .policies import (
     Resume,
     ShortRest,
     SpeechOnly,
+    while_speaking,
+    while_thinking,
 )
 
 MAX_NUMBER = 60_000.0  # of any unit: a minute in ms
 MAX_TEXT = 200  # characters
 
-# What can be turned on, in the order in which it is best asked.
+# What can be turned on, in the order in which it is best asked: those that are off by default go first.
 WHILE_THINKING: tuple[Policy, ...] = (
     MuteUntilFirstReplyEnds(),
     MuteDuringTools(),
     Debounce(),
-    Critical(),
-    Noise(),
-    Background(),
-    Backchannel(),
-    MinimumWords(after_ms=300),
-    MinimumDuration(500),
+    *while_thinking(),
 )
 WHILE_SPEAKING: tuple[Policy, ...] = (
     MuteUntilFirstReplyEnds(),
     MuteDuringTools(),
     Grace(),
     Debounce(),
-    Critical(),
-    ShortRest(),
-    Noise(),
-    Background(),
-    Backchannel(),
-    MinimumWords(after_ms=900),
-    MinimumDuration(1200),
+    *while_speaking(),
 )
-
 
 # Those that let the bot go on, or wait.
 STOP_NOTHING = (

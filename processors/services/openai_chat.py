@@ -5,68 +5,30 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from .chat import Call, Piece, ToolChoice, Usage
+from .chat import Call, Piece, Usage
 from .errors import broken_off
-from .openai_client import Timeouts, events, service_name, with_timeouts
-from .retry import Backoff, retrying_stream
+from .openai_client import events
+from .openai_model import OpenAIModel
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
     from openai.types import CompletionUsage
     from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
 
 
-class ChatCompletions:
+class ChatCompletions(OpenAIModel):
     """A model at OpenAI, or at any server with its chat completions: Groq, vLLM, Ollama, llama.cpp.
 
-    Thoughts (`reasoning_content`) are not a part of the answer. A request that fails before anything of
-    the answer came is repeated.
-
-    Args:
-        client: The `openai` client, for any base URL; the caller closes it. Its own timeouts and repeated
-            attempts do not count.
-        model: The model's name at that server.
-        timeouts: How long the server may be silent.
-        backoff: How failed requests are repeated.
-        options: Further arguments of `chat.completions.create`, such as `temperature` or `max_tokens`. A
-            server that does not know `stream_options` is spared them by `stream_options=openai.omit`.
-
-    Attributes:
-        model: As given.
-        service: The provider and the model.
+    Thoughts (`reasoning_content`) are not a part of the answer. A server that does not know
+    `stream_options` is spared them by the option `stream_options=openai.omit`.
     """
 
-    def __init__(
-        self,
-        client: AsyncOpenAI,
-        model: str,
-        *,
-        timeouts: Timeouts | None = None,
-        backoff: Backoff | None = None,
-        **options: Any,
-    ) -> None:
-        self.model = model
-        self.service = service_name(client, model)
-        self._timeouts = timeouts or Timeouts()
-        self._client = with_timeouts(client, self._timeouts)
-        self._backoff = backoff
-        self._options = {"stream_options": {"include_usage": True}, **options}
+    _defaults: ClassVar[dict[str, Any]] = {"stream_options": {"include_usage": True}}
 
-    def stream(
-        self,
-        messages: Sequence[Any],
-        tools: Sequence[dict[str, Any]] = (),
-        tool_choice: ToolChoice = "auto",
-    ) -> AsyncGenerator[Piece, None]:
-        """See `ChatModel.stream`."""
-        request = {"messages": list(messages), "model": self.model, "stream": True, **self._options}
-        if tools:
-            request["tools"] = list(tools)
-            if tool_choice != "auto":
-                request["tool_choice"] = tool_choice
-        return retrying_stream(lambda: self._pieces(request), service=self.service, backoff=self._backoff)
+    def _asked(self, messages: Sequence[Any], tools: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        asked = {"messages": list(messages)}
+        return asked | ({"tools": list(tools)} if tools else {})
 
     async def _pieces(self, request: dict[str, Any]) -> AsyncGenerator[Piece, None]:
         calls: list[_StreamedCall] = []

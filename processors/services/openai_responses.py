@@ -4,70 +4,34 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from .chat import Call, Piece, ToolChoice, Usage
+from .chat import Call, Piece, Usage
 from .errors import broken_off
-from .openai_client import Timeouts, events, service_name, with_timeouts
-from .retry import Backoff, retrying_stream
+from .openai_client import events
+from .openai_model import OpenAIModel
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
     from openai.types.responses import ResponseUsage
 
 
-class Responses:
+class Responses(OpenAIModel):
     """A model behind the responses API. The provider keeps nothing of the conversation (`store=False`).
 
-    Thoughts are not a part of the answer. A request that fails before anything of the answer came is
-    repeated.
-
-    Args:
-        client: The `openai` client, for any base URL; the caller closes it. Its own timeouts and repeated
-            attempts do not count.
-        model: The model's name at that server.
-        timeouts: How long the server may be silent.
-        backoff: How failed requests are repeated.
-        options: Further arguments of `responses.create`, such as `temperature` or `max_output_tokens`.
-
-    Attributes:
-        model: As given.
-        service: The provider and the model.
+    Thoughts are not a part of the answer.
     """
 
-    def __init__(
-        self,
-        client: AsyncOpenAI,
-        model: str,
-        *,
-        timeouts: Timeouts | None = None,
-        backoff: Backoff | None = None,
-        **options: Any,
-    ) -> None:
-        self.model = model
-        self.service = service_name(client, model)
-        self._timeouts = timeouts or Timeouts()
-        self._client = with_timeouts(client, self._timeouts)
-        self._backoff = backoff
-        self._options = {"store": False, **options}
+    _defaults: ClassVar[dict[str, Any]] = {"store": False}
 
-    def stream(
-        self,
-        messages: Sequence[Any],
-        tools: Sequence[dict[str, Any]] = (),
-        tool_choice: ToolChoice = "auto",
-    ) -> AsyncGenerator[Piece, None]:
-        """See `ChatModel.stream`."""
+    def _asked(self, messages: Sequence[Any], tools: Sequence[dict[str, Any]]) -> dict[str, Any]:
         instructions, rest = _instructions(messages)
-        request = {"input": list(_items(rest)), "model": self.model, "stream": True, **self._options}
+        asked: dict[str, Any] = {"input": list(_items(rest))}
         if instructions:
-            request["instructions"] = instructions
+            asked["instructions"] = instructions
         if tools:
             # Strict schemas may have no optional parameters.
-            request["tools"] = [{"type": "function", "strict": False, **t["function"]} for t in tools]
-            if tool_choice != "auto":
-                request["tool_choice"] = tool_choice
-        return retrying_stream(lambda: self._pieces(request), service=self.service, backoff=self._backoff)
+            asked["tools"] = [{"type": "function", "strict": False, **t["function"]} for t in tools]
+        return asked
 
     async def _pieces(self, request: dict[str, Any]) -> AsyncGenerator[Piece, None]:
         calls: list[Call] = []

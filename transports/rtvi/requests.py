@@ -49,18 +49,7 @@ class AppendData(BaseModel):
 
 
 class Requests(Processor):
-    """The half of RTVI that listens to the client.
-
-    Args:
-        channel: The client.
-        playout: The output's, if the client is to report how late it plays.
-        report_calls: What the client is told of tool calls, by the tool's name: "disabled" (nothing),
-            "none" (a call's id), "name", "arguments" or "full" (the result too). "*" is for all others;
-            without it that is "none".
-
-    Raises:
-        ValueError: There is no such level.
-    """
+    """The half of `RTVI`, whose arguments it takes, that listens to the client."""
 
     def __init__(
         self,
