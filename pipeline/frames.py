@@ -1,4 +1,4 @@
-"""Pipecat's frames, and the five that bargein adds.
+"""Pipecat's frames, and those that bargein adds.
 
 A SystemFrame overtakes data and is never dropped. A DataFrame or ControlFrame stays in order and is
 dropped by an interruption unless its `interruptible` is False.
@@ -104,7 +104,24 @@ class SpeechHoldFrame(SystemFrame):
 
 @dataclass
 class SpeechReleaseFrame(SystemFrame):
-    """The bot's voice goes on from where it was held."""
+    """The bot's voice goes on from where it was held.
+
+    Parameters:
+        reason: Why what was heard does not stop it, as the policy says.
+    """
+
+    reason: str = ""
+
+
+@dataclass
+class SpeechResumedFrame(SystemFrame):
+    """An interruption came to nothing: what it cut off is said after all.
+
+    Parameters:
+        reason: Why, as the policy says.
+    """
+
+    reason: str = ""
 
 
 @dataclass
@@ -135,6 +152,31 @@ class SpeculationFrame(DataFrame):
     """
 
     context: LLMContext
+
+
+@dataclass
+class ToolInputFrame(DataFrame):
+    """The next characters of a tool call's arguments, as the model writes them; the first has none.
+
+    The call is announced by a FunctionCallsStartedFrame, once it is complete; one that never is was not
+    made.
+    """
+
+    tool_call_id: str
+    function_name: str
+    text: str
+
+
+@dataclass
+class SourceFrame(DataFrame):
+    """Something on the web that the model says it has used.
+
+    Parameters:
+        title: "" where it has none.
+    """
+
+    url: str
+    title: str = ""
 
 
 @dataclass
@@ -183,6 +225,11 @@ class SpokenAudioFrame(TTSAudioRawFrame):
 
     marks: tuple[tuple[int, int], ...] = field(default=())
 
+    @property
+    def closes(self) -> bool:
+        """Whether it has no audio and says that the text up to its last mark is in the audio before it."""
+        return not self.audio and bool(self.marks) and self.marks[-1][0] == 0
+
 
 @dataclass
 class SentenceFrame(AggregatedTextFrame):
@@ -229,11 +276,13 @@ __all__ = [
     "Reason",
     "RecordingFrame",
     "SentenceFrame",
+    "SourceFrame",
     "SpeculationFrame",
     "SpeechHoldFrame",
     "SpeechInterruptedFrame",
     "SpeechOnlyInterruptionFrame",
     "SpeechReleaseFrame",
+    "SpeechResumedFrame",
     "SpokenAudioFrame",
     "StartFrame",
     "SystemFrame",
@@ -243,6 +292,7 @@ __all__ = [
     "TTSStoppedFrame",
     "TTSTextFrame",
     "TextFrame",
+    "ToolInputFrame",
     "TranscriptionFrame",
     "UserPausedFrame",
     "UserResumedFrame",

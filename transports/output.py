@@ -63,14 +63,13 @@ class AudioOutput(Processor):
                 self._resampling = _Resampling(frame.sample_rate, self.sample_rate)
             audio, marks = self._resampling.feed(audio, marks)
         self.playout.write(audio, self.response, marks, interruptible=frame.interruptible)
+        if isinstance(frame, SpokenAudioFrame) and frame.closes:
+            self._write_rest(interruptible=frame.interruptible)
 
     @handles(TTSStoppedFrame)
     def finish(self, frame: TTSStoppedFrame) -> None:
         response = self.response
-        if self._resampling is not None:
-            audio, marks = self._resampling.feed(b"", last=True)
-            self.playout.write(audio, response, marks, interruptible=frame.interruptible)
-            self._resampling = None
+        self._write_rest(interruptible=frame.interruptible)
         self.playout.mark(lambda: self._said(response), interruptible=frame.interruptible)
         self.push(frame)
 
@@ -99,6 +98,13 @@ class AudioOutput(Processor):
             self.playout.mark(played.set, interruptible=False)
             await played.wait()
         self.push(frame, DOWNSTREAM)
+
+    def _write_rest(self, *, interruptible: bool) -> None:
+        """Write what the resampler keeps back until more comes."""
+        if self._resampling is not None:
+            audio, marks = self._resampling.feed(b"", last=True)
+            self.playout.write(audio, self.response, marks, interruptible=interruptible)
+            self._resampling = None
 
     def _heard(self, response: Response, start: int, end: int) -> None:
         words = TTSTextFrame(response.text[start:end], TextType.WORD, context_id=response.id)

@@ -143,12 +143,16 @@ class Playout:
             self._queue.popleft()
         self._sounding = not self._held and filled == samples
         self._position += samples
+        self.note_heard()
+        self._note_dryness(filled > 0)
+        return out.tobytes()
+
+    def note_heard(self) -> None:
+        """Note what has reached the listener by now: after a read, or when less of it is on the way."""
         for arrival in self._arrived():
             self._hear(arrival)
             if arrival.reached is not None:
                 arrival.reached()
-        self._note_dryness(filled > 0)
-        return out.tobytes()
 
     def hold(self, gain: float = 0.0) -> None:
         """Pause the voice where it is, or play on at this gain (0 to 1), with a short fade."""

@@ -130,3 +130,21 @@ async def test_resampling_loses_no_word() -> None:
         await test.expect(TTSTextFrame, text="one")
         output.playout.read(3_200)
         await test.expect(TTSTextFrame, text=" two")
+
+
+async def test_the_last_word_of_a_sentence_does_not_wait_for_the_next_sentence() -> None:
+    output = AudioOutput(16_000)
+
+    class Words(Processor):
+        @handles(TTSStartedFrame)
+        def speak(self, frame: TTSStartedFrame) -> None:
+            with self.session.respond() as response:
+                response.text = "One. Two."
+                audio = sine(24_000, 0.2)
+                self.push(SpokenAudioFrame(audio, 24_000, 1, response.id, ((4_800, 4),)))
+                self.push(SpokenAudioFrame(b"", 24_000, 1, response.id, ((0, 4),)))
+
+    async with PipelineTest(Words(), output) as test:
+        test.send(TTSStartedFrame())
+        output.playout.read(3_200)
+        await test.expect(TTSTextFrame, text="One.")

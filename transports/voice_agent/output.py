@@ -125,18 +125,21 @@ class VoiceAgentOutput(AudioOutput):
     def acknowledge(self, number: int) -> None:
         """The client has played this chunk to its end."""
         chunk = dict(self._unplayed).get(number)
-        if chunk is not None:
-            behind_s = max(0, self._position - chunk.end) / self.sample_rate
-            self.playout.delay_ms = 1000 * min(behind_s, MAX_BEHIND_S)
+        if chunk is None:
+            return
+        self._read(chunk.end - self._position)  # it may be ahead of a late event loop
+        behind_s = (self._position - chunk.end) / self.sample_rate
+        self.playout.delay_ms = 1000 * min(behind_s, MAX_BEHIND_S)
+        self.playout.note_heard()
 
     def _ends_chunk(self, frame: OutputAudioRawFrame) -> bool:
         seconds = sum(len(f.audio) / 2 / f.num_channels / f.sample_rate for f in self._gathered)
-        marks = frame.marks if isinstance(frame, SpokenAudioFrame) else ()
-        if seconds >= MAX_CHUNK_S or frame.audio or not marks or self.response is None:
-            return seconds >= MAX_CHUNK_S
-        # What was pushed so far has been spoken up to here.
-        spoken = self.response.text[: marks[-1][1]]
-        return marks[-1][0] == 0 and (spoken == self.response.text or _ends_in_pause(spoken))
+        if seconds >= MAX_CHUNK_S:
+            return True
+        if self.response is None or not (isinstance(frame, SpokenAudioFrame) and frame.closes):
+            return False
+        spoken = self.response.text[: frame.marks[-1][1]]
+        return spoken == self.response.text or _ends_in_pause(spoken)
 
     async def _send_gathered(self) -> None:
         """Send the chunk and let its playing begin. An interruption before that cancels it."""
@@ -202,9 +205,12 @@ class VoiceAgentOutput(AudioOutput):
             began, begun_at = clock(), self._position
             while self.playout.busy or self._speaking:
                 await asyncio.sleep(TICK_S)
-                due = begun_at + int((clock() - began) * self.sample_rate) - self._position
-                self._position += due
-                self.playout.read(due)
+                self._read(begun_at + int((clock() - began) * self.sample_rate) - self._position)
+
+    def _read(self, samples: int) -> None:
+        if samples > 0:
+            self._position += samples
+            self.playout.read(samples)
 
 
 def _about(response: Response | None) -> dict[str, str]:

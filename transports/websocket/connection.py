@@ -171,7 +171,7 @@ class WebSocketConnection:
             case Pushed(frame) if self._on_frame is not None:
                 self._on_frame(frame)
             case Played(mark) if self._pace is not None:
-                self._pace.acknowledge(mark)
+                self._pace.acknowledge(mark, self._clock())
             case Reply(data):
                 self._enqueue(partial(_unchanged, data))
             case Left(reason):

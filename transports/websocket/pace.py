@@ -67,10 +67,12 @@ class Pace:
         due = self.play_until + self._block_s - self._lead_s - now
         return due if due > 0 else POLL_S
 
-    def acknowledge(self, mark: int) -> None:
+    def acknowledge(self, mark: int, now: float) -> None:
         """The client has played everything up to this mark; one that was never sent is ignored."""
         while mark <= self._marks and self._unplayed and self._unplayed[0][0] <= mark:
             self._played = self._unplayed.popleft()[1]
+        self._playout.delay_ms = 1000 * self._behind(now)
+        self._playout.note_heard()
 
     def clear(self, now: float) -> bool:
         """The playout was cut: whether the client is to drop what it has not played.

@@ -282,6 +282,14 @@ async def test_a_client_that_plays_late_has_heard_less() -> None:
     assert sounded - 11 <= late <= sounded + 1
 
 
+async def test_what_the_client_says_it_has_played_was_heard() -> None:
+    async with talking() as talk:
+        await ask(talk, "audio_chunk", 2)
+        talk.page.say(type="audio_played", chunkId=0)
+        talk.page.say(type="interrupt")
+        assert (await talk.page.expect("speech_interrupted"))["heard"] == SENTENCES[0]
+
+
 async def test_a_hold_changes_nothing_for_a_client_that_cannot_hold() -> None:
     async with talking() as talk:
         await ask(talk, "speech_stream_end")

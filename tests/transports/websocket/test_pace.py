@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bargein.pipeline import Response
 from bargein.transports.playout import Playout
 from bargein.transports.websocket.pace import LEAD_S, MAX_BEHIND_S, Pace
 
@@ -62,24 +63,37 @@ def test_a_client_that_does_not_acknowledge_is_ahead_by_what_it_holds() -> None:
 def test_a_client_that_acknowledges_has_played_what_it_says() -> None:
     playout, pace = speaking()
     run(pace, 0.0, 1.0)
-    pace.acknowledge(4)  # 0.4 s
+    pace.acknowledge(4, 1.0)  # 0.4 s
     run(pace, 1.0, 0.2)
     assert playout.delay_ms == pytest.approx(1000 * (pace.sent / RATE - 0.4))
-    pace.acknowledge(10**6)  # never sent
+    pace.acknowledge(10**6, 1.2)  # never sent
     run(pace, 1.2, 0.2)
     assert playout.delay_ms == pytest.approx(1000 * (pace.sent / RATE - 0.4))
     run(pace, 1.4, 5.0)
     assert playout.delay_ms == 1000 * MAX_BEHIND_S
 
 
+def test_what_is_acknowledged_is_heard_at_once() -> None:
+    playout = Playout(RATE)
+    response = Response("r1", text="none of this is spoken")
+    playout.write(b"\1\1" * RATE, response, ((RATE // 5, 4), (RATE, 22)))
+    pace = Pace(playout, 20)
+    run(pace, 0.0, 0.1)
+    pace.acknowledge(1, 0.1)
+    run(pace, 0.1, 0.3)
+    assert response.heard_to == 0
+    pace.acknowledge(3, 0.4)
+    assert response.heard_to == 4
+
+
 def test_marks_of_what_was_dropped_are_not_played() -> None:
     playout, pace = speaking()
     _, marks = run(pace, 0.0, 1.0)
-    pace.acknowledge(4)
+    pace.acknowledge(4, 1.0)
     playout.cut()
     assert pace.clear(1.0)
     for mark in marks:
-        pace.acknowledge(mark)
+        pace.acknowledge(mark, 1.0)
     playout.write(b"\1\1" * RATE)
     run(pace, 1.0, 0.01)
     assert playout.delay_ms == pytest.approx(LEAD_S * 1000)
