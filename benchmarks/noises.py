@@ -35,7 +35,7 @@ def cough(random: Random) -> Sound:
 
 def laughter(random: Random) -> Sound:
     """Ha-ha-ha."""
-    pitch = random.choice([random.uniform(130, 180), random.uniform(220, 330)])
+    pitch = float(random.choice([random.uniform(130, 180), random.uniform(220, 330)]))
     syllables = []
     for number in range(random.integers(3, 7)):
         breath = 0.3 * _rise(_noise(random, 0.05))
@@ -147,7 +147,7 @@ def vacuum_cleaner(random: Random) -> Sound:
     """A motor nearby, suddenly on."""
     t = _time(random.uniform(1.5, 2.5))
     hum = sum(np.sin(2 * np.pi * 120 * k * t + random.uniform(0, 6)) / k for k in range(1, 12))
-    return np.asarray(hum * 0.3 + _band(_noise(random, len(t) / RATE), 200, 6000) * 2)
+    return np.asarray(hum * 0.3 + _band(random.standard_normal(len(t)), 200, 6000) * 2)
 
 
 NOISES: tuple[Callable[[Random], Sound], ...] = (
@@ -184,7 +184,7 @@ def hum(random: Random, pitches: Sequence[tuple[float, float, float]], *, nasal:
         if number:
             parts.append(_band(_noise(random, 0.07 * tempo), 400, 3000) * 0.02)
         source = _pulses(random, own * start, own * end, seconds * tempo, jitter=0.01)
-        source += 0.003 * _noise(random, len(source) / RATE)
+        source += 0.003 * random.standard_normal(len(source))
         voiced = _throat(source, NASAL if nasal else OPEN)
         syllable = voiced / np.abs(voiced).max()
         fade = np.minimum(1, np.minimum(np.arange(len(source)), np.arange(len(source))[::-1]) / (0.05 * RATE))

@@ -363,7 +363,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3, help="1 plays each stimulus at one loudness only")
     parser.add_argument("--processes", type=int, default=len(CORES), help="conversations at a time")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="another one: each text in another voice")
     parser.add_argument("--failures", action="store_true", help="list what went wrong")
     parser.add_argument("--log", type=Path, help="write each outcome to this file, a JSON object a line")
     options = parser.parse_args()

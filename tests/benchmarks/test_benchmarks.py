@@ -51,9 +51,10 @@ def test_footprint_measures_both_engines() -> None:
     assert row(report, "tasks of a busy session").bargein == (1 + footprint.PROCESSORS,)
     for measured in report.rows:
         assert len(measured.bargein) == len(measured.pipecat) == 1
-        assert min(measured.bargein + measured.pipecat) >= 0
-        if measured.unit != "KiB":
-            assert measured.pipecat > measured.bargein or measured.unit == "ms"
+        if measured.unit == "KiB":  # so few sessions may fit into memory that the process had before
+            continue
+        assert min(measured.bargein + measured.pipecat) > 0
+        assert measured.pipecat > measured.bargein or measured.unit == "ms"
 
 
 def test_a_report_is_a_table_of_medians_and_ratios() -> None:

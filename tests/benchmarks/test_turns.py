@@ -241,8 +241,9 @@ def test_a_level_is_that_of_the_sound_and_not_of_the_silence_in_it() -> None:
     assert np.abs(at_level(tone, 6).astype(int)).max() <= 32_767
 
 
-def test_sounds_are_made_that_can_be_played() -> None:
-    random = np.random.default_rng(1)
+@pytest.mark.parametrize("seed", range(1, 7))
+def test_sounds_are_made_that_can_be_played(seed: int) -> None:
+    random = np.random.default_rng(seed)
     for sound in [
         *(make(random) for make in NOISES),
         *(hum(random, syllables) for syllables in HUMS.values()),
