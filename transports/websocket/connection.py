@@ -22,7 +22,7 @@ SLOW_S = 5.0  # a client that takes what it is sent so much later than in real t
 AHEAD_S = 1.0  # audio that comes so far ahead of real time waits in the socket
 GOODBYE_S = 1.0  # how long closing waits for the last messages to leave
 END_S = 5.0  # how long hanging up a call may take
-MAX_UNSENT = 256  # messages; more of them wait only for a client that does not read
+MAX_UNSENT = 8_192  # messages, some MB: an answer that was ready may come all at once, with several to a word
 
 # RFC 6455 section 7.4.1, and the registry it opened
 NORMAL, POLICY, TOO_BIG, FAILED, TRY_LATER = 1000, 1008, 1009, 1011, 1013

@@ -50,7 +50,7 @@ async def test_a_hold_is_silence_and_loses_nothing() -> None:
         fades = 2 * 0.015 * RATE
         assert ANSWER_S * RATE - fades <= wire.samples(level("r1")) <= ANSWER_S * RATE + fades
         assert last(wire, "hold") == {"type": "hold", "response_id": "r1"}
-        assert last(wire, "release") == {"type": "release", "response_id": "r1"}
+        assert last(wire, "release") == {"type": "release", "reason": "", "response_id": "r1"}
         assert len(wire.all("clear")) == 1, "the typed message's"
 
 
@@ -109,6 +109,17 @@ async def test_a_client_that_is_a_little_too_slow_for_long_is_dropped() -> None:
             bots.sessions[0].send_text("go on")
             await asyncio.wait([connection.closed], timeout=0.5)
         assert "too slow" in connection.closed.result()
+
+
+async def test_a_long_answer_that_comes_all_at_once_is_told() -> None:
+    """As from a quick model, or when one that was begun ahead of the turn is confirmed."""
+    async with wired() as (wire, connection, _):
+        words = [f"{number} " for number in range(3_000)]
+        for word in words:
+            connection.send({"label": "rtvi-ai", "type": "bot-llm-text", "data": {"text": word}})
+        await asyncio.sleep(1)
+        assert not connection.closed.done()
+        assert [message["text"] for _, message in wire.all("transcript")] == words
 
 
 async def test_messages_do_not_pile_up() -> None:
