@@ -159,13 +159,13 @@ class Playout:
         if gain > 0:
             self._wanted_gain = gain
         elif not self._held:
-            self._fade_out()
             self._held = True
+            if self._fade_out():
+                self._gain = 0.0
 
     def release(self) -> None:
         """Go on from where it was held: no word lost, none twice."""
-        if self._held:
-            self._held, self._gain = False, 0.0
+        self._held = False
         self._wanted_gain = 1.0
 
     def cut(self) -> None:
@@ -235,10 +235,10 @@ class Playout:
             if self._on_heard is not None:
                 self._on_heard(response, start, arrival.character)
 
-    def _fade_out(self) -> None:
-        """Let what sounds now end in a tail instead of a click; the queue is left as it is."""
+    def _fade_out(self) -> bool:
+        """Let what sounds now, if anything, end in a tail instead of a click; the queue is left as it is."""
         if not self._sounding:
-            return
+            return False
         length = self._fade_length()
         pieces: list[Samples] = []
         for part in self._queue:
@@ -249,6 +249,7 @@ class Playout:
             samples = np.concatenate(pieces)[:length]
             ramp = self._gain * np.linspace(1.0, 0.0, length, dtype=np.float32)[: len(samples)]
             self._tail = (samples * ramp).astype(np.int16)
+        return bool(pieces)
 
     def _at_gain(self, samples: Samples) -> Samples:
         """The samples at the gain wanted, which is reached at the pace of a fade."""

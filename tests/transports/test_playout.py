@@ -115,6 +115,17 @@ def test_a_hold_before_the_first_sound_loses_nothing() -> None:
     assert read(playout)[fade:] == list(range(fade + 1, 321))
 
 
+def test_a_hold_in_silence_leaves_the_next_sound_as_it_is() -> None:
+    playout = Playout(RATE)
+    playout.write(tone(BLOCK))
+    read(playout)
+    playout.hold()
+    read(playout)
+    playout.release()
+    playout.write(tone(BLOCK))
+    assert read(playout) == np.frombuffer(tone(BLOCK), np.int16).tolist()
+
+
 def test_a_ducked_voice_plays_on_quietly_and_comes_back_without_a_click() -> None:
     playout = Playout(RATE)
     response = Response("r1", text="one two")
