@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import IntEnum
 
@@ -15,6 +15,8 @@ from .packages import package_directory, package_file
 from .worker import ModelWorker
 
 _BYTES_PER_S = 2 * 16_000
+# Of less it makes guesswork: with the STT's pre-roll of 0.5 s this is some 0.6 s of speech.
+_FIRST_PARTIAL_S = 1.0
 _PARTIAL_EVERY_S = 0.5
 # The model works on the whole utterance each time and gets slower and less sure with its length (11 s take
 # 0.25 s, 40 s nearly 4 s), so what is longer is cut where it is quietest and the first part settled.
@@ -56,23 +58,15 @@ class MoonshineSTT:
 
     def open(self, on_partial: Callable[[str], None]) -> "MoonshineStream":
         """A stream for one utterance. `on_partial` gets the text so far, about twice a second."""
-        return MoonshineStream(self._transcribe, on_partial)
-
-    async def _transcribe(self, pcm: bytes, urgency: _Urgency) -> str:
-        async with self._gate.pass_through(urgency):
-            reply, _ = await self.worker.call({}, pcm)
-        return str(reply["text"])
+        return MoonshineStream(self.worker, self._gate, on_partial)
 
 
 class MoonshineStream:
     """One utterance: fed while it is spoken, then finished or cancelled."""
 
-    def __init__(
-        self,
-        transcribe: Callable[[bytes, _Urgency], Awaitable[str]],
-        on_partial: Callable[[str], None],
-    ) -> None:
-        self._transcribe = transcribe
+    def __init__(self, worker: ModelWorker, gate: "_Gate", on_partial: Callable[[str], None]) -> None:
+        self._worker = worker
+        self._gate = gate
         self._on_partial = on_partial
         # Sound that is not settled; grows in feed(), shrinks in _text_of_all().
         self._pcm = bytearray()
@@ -82,8 +76,9 @@ class MoonshineStream:
         # The text of the first so many bytes fed: a second request for the same sound costs nothing.
         self._latest = (0, "")
         self._one_at_a_time = asyncio.Lock()
+        self._in_child = False  # the child works for this stream
         self._partial: asyncio.Task[None] | None = None
-        self._next_partial_at = _PARTIAL_EVERY_S * _BYTES_PER_S  # bytes fed
+        self._next_partial_at = _FIRST_PARTIAL_S * _BYTES_PER_S  # bytes fed
         # Running snapshot() and finish() calls, for cancel().
         self._requests: set[asyncio.Task[str]] = set()
         self._open = True
@@ -129,8 +124,8 @@ class MoonshineStream:
                 task.cancel()
 
     async def _request(self, urgency: _Urgency) -> str:
-        if self._partial:
-            self._partial.cancel()  # its text would be older than the one asked for here
+        if self._partial and not self._in_child:  # else the child has to end it first anyway
+            self._partial.cancel()
         request = asyncio.create_task(self._text_of_all(urgency), name=f"transcript {urgency.name}")
         self._requests.add(request)
         try:
@@ -153,6 +148,15 @@ class MoonshineStream:
         self._next_partial_at = fed + max(_PARTIAL_EVERY_S, 2 * took) * _BYTES_PER_S
         if text and text != before:
             self._on_partial(text)
+
+    async def _transcribe(self, pcm: bytes, urgency: _Urgency) -> str:
+        async with self._gate.pass_through(urgency):
+            self._in_child = True
+            try:
+                reply, _ = await self._worker.call({}, pcm)
+            finally:
+                self._in_child = False
+        return str(reply["text"])
 
     async def _text_of_all(self, urgency: _Urgency) -> str:
         async with self._one_at_a_time:

@@ -27,7 +27,7 @@ def run() -> Iterator[Run]:
             new = asyncio.all_tasks() - before
             ending = {task for task in new if not task.get_name().startswith(_OF_ENGINES)}
             if ending:  # a cancelled task ends in one of the next rounds of the loop
-                _, left = await asyncio.wait(ending, timeout=10)
+                _, left = await asyncio.wait(ending, timeout=60)
                 assert not left
             return result
 

@@ -157,15 +157,52 @@ def test_the_child_dies_and_the_utterance_survives(run: Run, stt: MoonshineSTT, 
         assert pid
         os.kill(pid, signal.SIGSTOP)  # or the reply might come before the end
         for stream in streams:
-            stream.feed(sentence)
+            stream.feed(sentence[:24_000])  # too little for a partial
         calls = [asyncio.create_task(stream.snapshot()) for stream in streams]
         for _ in range(5):
             await asyncio.sleep(0)
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(WorkerDied, match="exit code -9"):
             await calls[0]
-        assert "selfish" in await calls[1]  # was still waiting for its turn, and went to the new child
+        assert await calls[1]  # was still waiting for its turn, and went to the new child
         assert stt.worker.pid != pid
+        streams[0].feed(sentence[24_000:])
         return await streams[0].finish()
 
     assert "selfish" in run(transcribe())
+
+
+def test_a_partial_that_is_being_made_is_told_before_the_snapshot(
+    run: Run, stt: MoonshineSTT, sentence: bytes
+) -> None:
+    async def transcribe() -> tuple[list[str], str]:
+        told: list[str] = []
+        stream = stt.open(told.append)
+        stream.feed(sentence[:48_000])
+        for _ in range(5):
+            await asyncio.sleep(0)
+        stream.feed(sentence[48_000:])
+        text = await stream.snapshot()
+        return told, text
+
+    told, text = run(transcribe())
+    assert len(told) == 1
+    assert 0 < len(told[0]) < len(text)
+
+
+def test_a_partial_that_waits_for_others_does_not_keep_the_snapshot_waiting(
+    run: Run, stt: MoonshineSTT, jfk: bytes, sentence: bytes
+) -> None:
+    async def transcribe() -> list[str]:
+        told: list[str] = []
+        other, stream = stt.open(no_partial), stt.open(told.append)
+        other.feed(jfk)
+        finishing = asyncio.create_task(other.finish())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        stream.feed(sentence)
+        assert "selfish" in await stream.snapshot()
+        await finishing
+        return told
+
+    assert run(transcribe()) == []

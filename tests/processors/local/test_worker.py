@@ -102,7 +102,7 @@ def test_close_ends_a_request_under_way(run: Run, jfk: bytes) -> None:
         for _ in range(5):
             await asyncio.sleep(0)
         await stt.close()
-        with pytest.raises(WorkerDied, match="was closed"):
+        with pytest.raises(WorkerDied, match="closed"):
             await finish
 
     run(transcribe_and_close())
