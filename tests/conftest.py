@@ -1,10 +1,14 @@
-"""With BARGEIN_NO_SKIP=1, as in CI, a skipped test fails the run."""
+"""With BARGEIN_NO_SKIP=1, as in CI, a skipped test fails the run. No test fails for being slow."""
 
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["pytester"]
+
+settings.register_profile("bargein", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("bargein")
 
 skipped: list[str] = []
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import uvicorn
 from fastapi import FastAPI
-from playwright.async_api import BrowserContext, ConsoleMessage, Page, async_playwright
+from playwright.async_api import BrowserContext, ConsoleMessage, Page, async_playwright, expect
 
 from bargein.bots.server import config
 
@@ -35,6 +35,9 @@ FLAGS = (
     "--disable-features=WebRtcHideLocalIpsWithMdns",
 )
 BLOCK = 128  # samples in one row of a measurement
+PATIENCE_MS = 180_000  # a slow machine may take its time
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 def write_wav(path: Path, pcm: bytes) -> Path:
@@ -179,8 +182,14 @@ async def browsing(
     with tempfile.TemporaryDirectory(prefix="bargein-chromium-", ignore_cleanup_errors=True) as profile:
         async with async_playwright() as playwright:
             context = await playwright.chromium.launch_persistent_context(
-                profile, executable_path=chromium, args=flags, headless=True, **options
+                profile,
+                executable_path=chromium,
+                args=flags,
+                headless=True,
+                timeout=PATIENCE_MS,
+                **options,
             )
+            context.set_default_timeout(PATIENCE_MS)
             try:
                 yield context
             finally:
@@ -190,7 +199,6 @@ async def browsing(
 async def visit(context: BrowserContext, url: str, *, measuring: bool = False) -> Visit:
     """Open the page in a new tab. To be measured, the context must bypass the page's CSP."""
     page = await context.new_page()
-    page.set_default_timeout(20_000)
     tab = Visit(page)
     page.on("console", tab.watch)
     page.on("pageerror", lambda error: tab.problems.append(f"exception: {error}"))

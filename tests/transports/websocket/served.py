@@ -19,7 +19,7 @@ from bargein.transports.webrtc import WebRTCConnection
 
 from .bot import Bots
 
-WAIT_S = 20.0  # a test that waits longer for anything has failed
+WAIT_S = 120.0  # a test that waits longer for anything has failed
 
 Message = dict[str, Any]
 
@@ -77,6 +77,7 @@ class Client:
         self.got: list[bytes | Message] = []
         self.on_message: Callable[[Message], None] = lambda message: None
         self._news = asyncio.Condition()
+        self._over = False
         self._reading = asyncio.create_task(self._read())
 
     async def say(self, message: Message) -> None:
@@ -84,8 +85,14 @@ class Client:
 
     async def until(self, reached: Callable[[], Any]) -> Any:
         """Wait until something that came makes this true."""
+
+        def decided() -> Any:
+            found = reached()
+            assert found or not self._over, f"the connection is closed: {self.connection.close_reason}"
+            return found
+
         async with asyncio.timeout(WAIT_S), self._news:
-            return await self._news.wait_for(lambda: reached() or (self._reading.done() and reached()))
+            return await self._news.wait_for(decided)
 
     async def expect(self, kind: str, **fields: Any) -> Message:
         """The first message of this type with these fields, once it has come."""
@@ -129,6 +136,9 @@ class Client:
                     self.on_message(message)
         except ConnectionClosed:
             pass
+        async with self._news:
+            self._over = True
+            self._news.notify_all()
 
 
 @asynccontextmanager
