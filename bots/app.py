@@ -18,7 +18,6 @@ from ..transports.websocket import PhoneProtocol, WebSocketConnection
 from .bot import Bot, RunningBot
 from .live_policies import offer_policies
 from .parts import OutputPart, OwnPart, STTPart, UserContextPart, every
-from .schema import Transport
 from .server import About, create_app, serve
 from .watching import Watch
 
@@ -58,14 +57,17 @@ async def serve_bot(
     async def run_bot(connection: WebRTCConnection | WebSocketConnection) -> None:
         await run_session(running, connection, watch)
 
-    takes_sockets = {"websocket", "phone", "voice-agent"} & set(running.bot.declaration.transport)
+    declaration = running.bot.declaration
+    takes_sockets = {"websocket", "phone", "voice-agent"} & set(declaration.takes)
     app = create_app(
         run_bot,
         run_socket_bot=run_bot if takes_sockets else None,
-        max_sessions=max_sessions or running.bot.declaration.limits.max_sessions,
+        max_sessions=max_sessions or declaration.limits.max_sessions,
         allowed_origins=allowed_origins,
         about=_about(running.bot),
         metrics=watch.metrics,
+        ice_servers=declaration.ice_servers,
+        calls=declaration.calls,
     )
     await serve(app, host, port, started=lambda: ready(page_url(host, port)), stop=stop)
 
@@ -75,10 +77,10 @@ async def run_session(
 ) -> None:
     """One conversation on a connection, to its end; one that the bot's transports exclude ends at once."""
     kind = _transport_of(connection)
-    if kind not in running.bot.declaration.transport:
+    if kind not in running.bot.declaration.takes:
         connection.lose(f"{running.bot.name} takes no {kind} connections")
         return
-    ends = ends_of(connection)
+    ends = ends_of(connection, running.bot.declaration.report_calls)
     with running.pipeline(ends.source, ends.sink, *ends.clients) as pipeline:
         for client in ends.clients:
             if isinstance(client, RTVI):
@@ -98,7 +100,7 @@ def _about(bot: Bot) -> About:
     )
 
 
-def _transport_of(connection: WebRTCConnection | WebSocketConnection) -> Transport:
+def _transport_of(connection: WebRTCConnection | WebSocketConnection) -> str:
     if isinstance(connection, WebRTCConnection):
         return "webrtc"
     if isinstance(connection.protocol, VoiceAgentProtocol):

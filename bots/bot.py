@@ -12,8 +12,10 @@ from ..pipeline import Pipeline, Processor
 from ..processors.context import Context
 from ..processors.local import SileroVAD
 from ..processors.tools import Tools
+from ..transports.rtvi import RTVI
 from .catalog import Opening
 from .errors import BadBot, Problem
+from .greeting import Greeting
 from .limits import ConversationLimits
 from .local import LocalModels, LocalPart
 from .parts import InputPart, Part, ServicePart, TurnPart, VADPart, every, made
@@ -31,7 +33,8 @@ class Bot:
     Args:
         name: What people call it.
         description: What it is for, in a line.
-        transport: How people reach it, one way or several.
+        greeting: What it says first: a text, or a mapping with text and critical.
+        transport: How people reach it, one way or several: a name, or a mapping of it to its options.
         stt: What hears: a service ("local", "openai/gpt-4o-mini-transcribe", a mapping with `service`), or
             several: the first that can be used leads, the others take over when it fails.
         llm: What thinks, likewise.
@@ -39,6 +42,8 @@ class Bot:
         interruption: Policies for speech over the bot, or a mapping with speaking, thinking, resume, duck.
         pipeline: All parts in order, in place of stt, llm, tts and interruption.
         tools: Functions the language model may call.
+        report_calls: What clients are told of a tool's calls: "disabled", "none", "name", "arguments" or
+            "full"; or a mapping by the tool's name, "*" for all others.
         context: The instructions, or a mapping with limits of the history.
         limits: A mapping with max_sessions, max_duration_s, idle_timeout_s.
 
@@ -54,13 +59,15 @@ class Bot:
         *,
         name: str,
         description: str | None = None,
-        transport: str | Sequence[str] | None = None,
+        greeting: str | Mapping[str, Any] | None = None,
+        transport: str | Mapping[str, Any] | Sequence[Any] | None = None,
         stt: str | Mapping[str, Any] | Sequence[Any] | None = None,
         llm: str | Mapping[str, Any] | Sequence[Any] | None = None,
         tts: str | Mapping[str, Any] | Sequence[Any] | None = None,
         interruption: Mapping[str, Any] | Sequence[Any] | None = None,
         pipeline: Sequence[Any] | None = None,
         tools: Sequence[str | Callable[..., Any]] | None = None,
+        report_calls: str | Mapping[str, str] | None = None,
         context: str | Mapping[str, Any] | None = None,
         limits: Mapping[str, Any] | None = None,
     ) -> None:
@@ -92,13 +99,15 @@ class Bot:
     def steps(self) -> int:
         """How many lines of progress `open` tells, where all goes well."""
         parts = every(self.declaration.parts)
-        return sum(isinstance(part, ServicePart) for part in parts) + len(_local_parts(parts))
+        return sum(isinstance(part, ServicePart) for part in parts) + len(_local_parts(parts)[0])
 
     @asynccontextmanager
     async def open(
         self, progress: Callable[[str], None] = lambda line: None, *, max_sessions: int | None = None
     ) -> AsyncIterator[RunningBot]:
         """Load what all sessions share: local models, once, and the clients of services.
+
+        Local models that stand in for services are loaded when one of these has failed.
 
         Args:
             progress: Called with a line of text for each step, and for each choice between services.
@@ -112,13 +121,15 @@ class Bot:
         for part in served:
             progress(part.choice)
         slots = max_sessions or self.declaration.limits.max_sessions
-        needed = _local_parts(parts)
+        needed, stand_ins = _local_parts(parts)
         async with AsyncExitStack() as stack:
-            local = LocalModels(progress, slots, needed, self.new_context().messages)
+            messages = self.new_context().messages
+            local = LocalModels(progress, slots, needed, messages, stand_ins)
             opening = Opening(await stack.enter_async_context(local), stack)
             hears = any(isinstance(part, TurnPart) for part in parts)
             second = local.stt if "stt" in needed else None
-            shared = Shared(SileroVAD, local.smart_turn if hears else None, second)
+            end_of_turn = local.smart_turn if hears else None
+            shared = Shared(SileroVAD, end_of_turn, second, local.load_stand_ins)
             shared.opened = [(part, part.open(opening)) for part in served]
             yield RunningBot(self, shared)
 
@@ -158,7 +169,7 @@ class RunningBot:
                 clients,
                 stack,
             )
-            yield Pipeline(made(_with_limits(declaration), place))
+            yield Pipeline(made(_with_keepers(declaration), place))
 
 
 class _LimitsPart(Part):
@@ -169,19 +180,36 @@ class _LimitsPart(Part):
         return ConversationLimits(self.max_duration_s, self.idle_timeout_s)
 
 
-def _with_limits(declaration: Declaration) -> tuple[Part, ...]:
-    limits, parts = declaration.limits, declaration.parts
-    if limits.max_duration_s is None and limits.idle_timeout_s is None:
-        return parts
+class _GreetingPart(Part):
+    text: str
+    critical: bool
+
+    def make(self, place: Place) -> Processor:
+        asked = any(isinstance(client, RTVI) for client in place.clients)
+        return Greeting(self.text, critical=self.critical, awaits_client=asked)
+
+
+def _with_keepers(declaration: Declaration) -> tuple[Part, ...]:
+    """The pipeline with what it keeps to besides: its limits, and what is said first."""
+    limits, greeting, parts = declaration.limits, declaration.greeting, declaration.parts
+    keepers: list[Part] = []
+    if limits.max_duration_s is not None or limits.idle_timeout_s is not None:
+        keepers.append(
+            _LimitsPart(max_duration_s=limits.max_duration_s, idle_timeout_s=limits.idle_timeout_s)
+        )
+    if greeting is not None:
+        keepers.append(_GreetingPart(text=greeting.text, critical=greeting.critical))
     behind = next((i + 1 for i, part in enumerate(parts) if isinstance(part, InputPart)), 0)
-    keeper = _LimitsPart(max_duration_s=limits.max_duration_s, idle_timeout_s=limits.idle_timeout_s)
-    return (*parts[:behind], keeper, *parts[behind:])
+    return (*parts[:behind], *keepers, *parts[behind:])
 
 
-def _local_parts(parts: list[Part]) -> set[LocalPart]:
-    """The local models that are needed."""
-    services = [service for part in parts if isinstance(part, ServicePart) for service in part.usable]
-    needed: set[LocalPart] = {service.local_part for service in services if service.local_part is not None}
+def _local_parts(parts: list[Part]) -> tuple[set[LocalPart], set[LocalPart]]:
+    """The local models that are needed at once, and those that stand in for a service."""
+    usable = [part.usable for part in parts if isinstance(part, ServicePart)]
+    needed: set[LocalPart] = {s[0].local_part for s in usable if s[0].local_part is not None}
     if any(isinstance(part, VADPart | TurnPart) for part in parts):
         needed.add("ears")
-    return needed
+    others: set[LocalPart] = {
+        s.local_part for services in usable for s in services if s.local_part is not None
+    }
+    return needed, others - needed

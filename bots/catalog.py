@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, ExitStack, aclosing
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from cartesia import AsyncCartesia
 from openai import AsyncOpenAI
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from ..processors.local import LocalModelMissing
 from ..processors.local.packages import package_directory
 from ..processors.services.cartesia_stt import CartesiaSTT
 from ..processors.services.cartesia_tts import CartesiaVoice
-from ..processors.services.chat import ChatModel
-from ..processors.services.keys import api_key
+from ..processors.services.chat import ChatModel, Piece
+from ..processors.services.keys import api_key, fault
 from ..processors.services.openai_chat import ChatCompletions
 from ..processors.services.openai_client import Timeouts
 from ..processors.services.openai_responses import Responses
@@ -27,7 +27,7 @@ from ..processors.stt import Transcriber
 from ..processors.tts import Synthesizer
 from .choice import ServiceChoice
 from .local import LocalModels, LocalPart
-from .options import Options
+from .options import Options, problem
 
 # Of a model on this machine: when it is slow it is busy, and asking again would make it busier.
 PATIENT = Timeouts(first_token_s=60, between_tokens_s=60)
@@ -38,7 +38,7 @@ class Opening:
     """What services may use when they are opened.
 
     Attributes:
-        local: The local models; those that some service of the bot needs are loaded.
+        local: The local models; those that a service needs which leads are loaded.
         stack: Closed when the bot is.
     """
 
@@ -125,6 +125,20 @@ class LocalHearing(HearingService):
         return opening.local.stt
 
 
+class LocalChat(ChatCompletions):
+    """SmolLM2; an answer waits until it is loaded."""
+
+    def __init__(self, local: LocalModels, **options: Any) -> None:
+        super().__init__(local.client, local.llama.model, timeouts=PATIENT, fills_in=True, **options)
+        self._local = local
+
+    async def _pieces(self, request: dict[str, Any]) -> AsyncGenerator[Piece, None]:
+        await self._local.loaded("llm")
+        async with aclosing(super()._pieces(request)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+
 class LocalThinking(ThinkingService):
     """SmolLM2-135M on this machine: quick, and not clever."""
 
@@ -141,10 +155,8 @@ class LocalThinking(ThinkingService):
         def chat(session: ExitStack) -> ChatModel:
             slot = local.llama.claim_slot()
             session.callback(local.llama.release_slot, slot)
-            return ChatCompletions(
-                local.client,
-                local.llama.model,
-                timeouts=PATIENT,
+            return LocalChat(
+                local,
                 temperature=self.temperature,
                 max_tokens=self.max_tokens,
                 extra_body={"id_slot": slot},
@@ -168,11 +180,19 @@ class LocalSpeaking(SpeakingService):
 # OpenAI, and servers with the same API ---------------------------------------------------------------
 
 
+def _possible_key(key: SecretStr) -> SecretStr:
+    value = key.get_secret_value().strip()
+    wrong = fault(value) if value else None
+    if wrong:
+        raise problem(wrong)
+    return SecretStr(value)
+
+
 class _OpenAI(Service):
     """What all services behind the `openai` client share."""
 
     base_url: str | None = Field(None, description="Another server with OpenAI's API.")
-    api_key: SecretStr | None = Field(
+    api_key: Annotated[SecretStr, AfterValidator(_possible_key)] | None = Field(
         None, description="Its key, as ${VARIABLE}; OPENAI_API_KEY is OpenAI's."
     )
     options: dict[str, Any] = Field({}, description="Further arguments of the request, such as `seed`.")

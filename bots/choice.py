@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import cleandoc
 from typing import Any, NoReturn
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
@@ -64,7 +65,7 @@ class Choice:
     def json_schema(self, refs: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
         """The schema of such a field, with these references to the schemas of the options."""
         properties = {
-            name: {"anyOf": [refs[m], {"type": "null"}], "description": m.__doc__ or ""}
+            name: {"anyOf": [refs[m], {"type": "null"}], "description": cleandoc(m.__doc__ or "")}
             for name, m in self.models.items()
         }
         one = {"type": "object", "properties": properties, "minProperties": 1, "maxProperties": 1}

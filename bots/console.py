@@ -42,7 +42,7 @@ async def session_of(
         session = await stack.enter_async_context(Session(pipeline))
         session.observe(transcript)
         if sound is not None:
-            session.create_task(sound.run(), "sound")
+            session.tasks.create(sound.run(), "sound")
         yield session
 
 
@@ -51,18 +51,37 @@ async def converse_in_lines(running: RunningBot) -> None:
 
     Raises:
         Unanswered: The bot failed to answer a line; those after it were asked all the same.
+        BrokenPipeError: Nobody reads standard output any more.
     """
-    failed = 0
-    async with session_of(running, Transcript(lambda line: print(line, flush=True)), None) as session:
+    failed, output = 0, Output()
+    async with session_of(running, Transcript(output.write), None) as session:
         while line := await asyncio.to_thread(sys.stdin.readline):
             if text := line.strip():
-                print(f"you: {text}", flush=True)
+                output.write(f"you: {text}")
                 try:
                     await session.send_text(text)
                 except Exception:  # the transcript has told of it
                     failed += 1
+            if output.lost is not None:
+                raise output.lost
     if failed:
         raise Unanswered(f"{failed} of the lines had no answer")
+
+
+class Output:
+    """Standard output. A line that cannot be written does not disturb the session that has it to say.
+
+    Attributes:
+        lost: Why the last line could not be written, if it could not.
+    """
+
+    lost: BrokenPipeError | None = None
+
+    def write(self, line: str) -> None:
+        try:
+            print(line, flush=True)
+        except BrokenPipeError as error:
+            self.lost = error
 
 
 async def converse_in_terminal(running: RunningBot, sound: SoundDevice | None) -> None:

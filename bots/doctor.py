@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 
-from ..processors.services.keys import SecretsUnreadable, api_key
+from ..processors.services.keys import KeyMalformed, SecretsUnreadable, api_key
 from .app import CannotListen, PortInUse, check_port
 from .bot import Bot
 from .catalog import HEARING, SPEAKING, THINKING, Service
@@ -102,7 +102,7 @@ def _keys() -> Iterator[Finding]:
     for name in sorted(names):
         try:
             there = api_key(name) is not None
-        except SecretsUnreadable as error:
+        except (KeyMalformed, SecretsUnreadable) as error:
             yield Finding("keys", name, str(error), ok=False)
         else:
             yield Finding("keys", name, "set" if there else "not set", True if there else None)

@@ -23,8 +23,13 @@ def is_import(name: object) -> bool:
     return isinstance(name, str) and (":" in name or "." in name)
 
 
-def import_thing(name: str, directory: Path | None) -> Any:
-    """Import it. A path is relative to the directory, or to the working directory if there is none.
+def import_thing(name: str, directory: Path | None, wanted: type | None = None) -> Any:
+    """Import it.
+
+    Args:
+        name: As above. A path is relative to the directory, or to the working directory if there is none.
+        directory: That of the file that names it.
+        wanted: What an error is to propose instead: things of this class, or else whatever can be called.
 
     Raises:
         PydanticCustomError: It cannot be imported; says why.
@@ -37,8 +42,11 @@ def import_thing(name: str, directory: Path | None) -> Any:
     except Exception as error:
         raise problem(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
     if not hasattr(module, what):
-        known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        raise problem(f"{where} has no {what}; {nearest(what, known)}")
+        fits = callable if wanted is None else wanted.__instancecheck__
+        known = [n for n, v in vars(module).items() if not n.startswith("_") and fits(v)]
+        kind = "function or class" if wanted is None else wanted.__name__
+        hint = nearest(what, known) if known else f"there is no {kind} in it"
+        raise problem(f"{where} has no {what}; {hint}")
     return getattr(module, what)
 
 

@@ -14,7 +14,7 @@ from .imports import import_thing
 from .options import nearest
 from .schema import Declaration
 from .shipped import shipped_bots
-from .yaml_file import Document, field_name, follow, read_document
+from .yaml_file import Document, field_name, follow, not_there, read_document
 
 
 def load_bot(name: str | Path) -> Bot:
@@ -24,17 +24,14 @@ def load_bot(name: str | Path) -> Bot:
         NoSuchBot: There is none.
         BadBot: Its file is wrong; tells of all mistakes, with file, line and column.
     """
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise NoSuchBot(f"{path}: no such file")
+    path, shipped = Path(name), shipped_bots()
+    if path.suffix in (".yaml", ".yml") and path.is_file():
         return load_file(path)
-    shipped = shipped_bots()
     if str(name) in shipped:
         return load_file(shipped[str(name)])
     if ":" in str(name):
         return _from_python(str(name))
-    raise NoSuchBot(f"there is no bot {name}; {nearest(str(name), list(shipped))}")
+    raise NoSuchBot(_what_else(path, list(shipped)))
 
 
 def load_file(path: Path) -> Bot:
@@ -45,11 +42,13 @@ def load_file(path: Path) -> Bot:
     """
     document = read_document(path)
     problems = list(document.problems)
-    if not problems or document.data:
+    if document.complete or document.data:
         try:
             declaration = Declaration.model_validate(document.data, context={"directory": path.parent})
         except ValidationError as error:
             known = {p.field for p in problems}  # what could not be read is not complained of again
+            if not document.complete:
+                known.add("")  # what is missing may be in a file that is
             problems += (p for p in _located(error, document, path) if p.field not in known)
     if problems:
         raise BadBot(
@@ -68,9 +67,19 @@ def _located(error: ValidationError, document: Document, path: Path) -> list[Pro
     return problems
 
 
+def _what_else(path: Path, shipped: list[str]) -> str:
+    """What may have been meant by a name that is no bot's."""
+    if path.is_dir() or path.suffix in (".yaml", ".yml"):
+        return not_there(path)
+    if path.suffix == ".py":
+        return f"{path}:NAME would be the bot NAME in it" if path.is_file() else not_there(path)
+    files = [f"{path}{suffix}" for suffix in (".yaml", ".yml") if Path(f"{path}{suffix}").is_file()]
+    return f"there is no bot {path}; {nearest(files[0] if files else str(path), files or shipped)}"
+
+
 def _from_python(name: str) -> Bot:
     try:
-        found: Any = import_thing(name, Path())
+        found: Any = import_thing(name, Path(), Bot)
     except PydanticCustomError as error:
         raise NoSuchBot(error.message()) from error
     if not isinstance(found, Bot):

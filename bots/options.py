@@ -63,6 +63,16 @@ class Options(BaseModel):
         }
 
 
+class OneOrSeveral:
+    """An annotation, for the JSON Schema: one thing stands for a list of it."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        several = handler(schema)
+        return {"anyOf": [several["items"], several]}
+
+
 def problem(text: str) -> PydanticCustomError:
     """A ValidationError's entry that says this."""
     return PydanticCustomError("bot", "{text}", {"text": text})

@@ -17,6 +17,7 @@ from ..processors.llm import LLM
 from ..processors.policies import SpeechOnly
 from ..processors.services.fallback import FallbackChat
 from ..processors.services.fallback_speech import FallbackTranscriber, FallbackVoice
+from ..processors.speech_ahead import SpeechAhead
 from ..processors.stt import STT
 from ..processors.tts import TTS, Sentences
 from ..processors.turn import Turn
@@ -151,7 +152,10 @@ class ServicePart(Part):
     @property
     def choice(self) -> str:
         """Which services are used, and what others would need."""
-        used = ", then ".join(f"{service.name} ({service.service})" for service in self.usable)
+        used = ", then ".join(
+            f"{s.name} ({s.service})" + (", loaded when needed" if i and s.local_part else "")
+            for i, s in enumerate(self.usable)
+        )
         hints = [f"{s.missing} for {s.label}" for s in self.services if s.missing is not None]
         return f"{self.purpose}: {used}" + "".join(f"; {hint}" for hint in hints)
 
@@ -177,7 +181,9 @@ class STTPart(ServicePart):
 
     def open(self, opening: Opening) -> Any:
         transcribers = [service.open(opening) for service in self.usable]
-        return transcribers[0] if len(transcribers) == 1 else FallbackTranscriber(*transcribers)
+        if len(transcribers) == 1:
+            return transcribers[0]
+        return FallbackTranscriber(*transcribers, on_failure=opening.local.load_stand_ins)
 
     def make(self, place: Place) -> Processor:
         return STT(place.shared.of(self))
@@ -228,7 +234,7 @@ class LLMPart(ServicePart):
 
     def make(self, place: Place) -> Processor:
         chats = [new_chat(place.stack) for new_chat in place.shared.of(self)]
-        chat = chats[0] if len(chats) == 1 else FallbackChat(*chats)
+        chat = chats[0] if len(chats) == 1 else FallbackChat(*chats, on_failure=place.shared.on_failure)
         return LLM(chat, tools=place.tools, max_steps=self.max_steps)
 
 
@@ -241,13 +247,21 @@ class AssistantContextPart(Part):
         return place.context.assistant
 
 
-class SentencesPart(Part):
+class SentencesPart(options_of(Sentences, "Sentences", base=Part)):  # type: ignore[misc]
     """Cuts answers into pieces that can be spoken."""
 
     stage = "speaking"
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        try:
+            Sentences(**self.given)
+        except ValueError as error:
+            raise problem(str(error)) from None
+        return self
+
     def make(self, place: Place) -> Processor:
-        return Sentences()
+        return Sentences(**self.given)
 
 
 class TTSPart(ServicePart):
@@ -256,14 +270,19 @@ class TTSPart(ServicePart):
     stage = "speaking"
     purpose = "voice"
     services: Annotated[tuple[Annotated[Any, SPEAKING], ...], BeforeValidator(as_list)]
+    requests: int = Field(1, ge=1, description="For so many sentences the voice is asked at the same time.")
     short_forms = SPEAKING.one_or_several
 
     def open(self, opening: Opening) -> Any:
         voices = [service.open(opening) for service in self.usable]
-        return voices[0] if len(voices) == 1 else FallbackVoice(*voices)
+        if len(voices) == 1:
+            return voices[0]
+        return FallbackVoice(*voices, on_failure=opening.local.load_stand_ins)
 
-    def make(self, place: Place) -> Processor:
-        return TTS(place.shared.of(self))
+    def make(self, place: Place) -> list[Processor]:
+        voice = place.shared.of(self)
+        ahead: list[Processor] = [SpeechAhead(voice, self.requests)] if self.requests > 1 else []
+        return [*ahead, TTS(voice)]
 
 
 class OwnPart(Part):

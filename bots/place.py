@@ -24,12 +24,14 @@ class Shared:
         new_vad: Makes the speech detector of one session.
         end_of_turn: Hears whether a turn is complete.
         second: Reads short speech over the bot a second time.
+        on_failure: Called when a service has failed that others stand in for.
         opened: What parts with services have opened, by the part.
     """
 
     new_vad: Callable[[], SpeechProbability]
     end_of_turn: EndOfTurn | None
     second: Transcriber | None = None
+    on_failure: Callable[[], None] = lambda: None
     opened: list[tuple[Options, Any]] = field(default_factory=list)
 
     def of(self, part: Options | None) -> Any:

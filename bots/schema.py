@@ -16,12 +16,14 @@ from pydantic_core import CoreSchema
 
 from ..processors.context import Context
 from ..processors.tools import BadTool, Tools
+from ..transports.webrtc.ice import IceServer
+from ..transports.websocket import Calls
 from .catalog import HEARING, SPEAKING, THINKING
 from .choice import IMPORT, Choice
 from .imports import import_thing, is_import
 from .interruption import POLICY, Interruption
 from .local import INSTRUCTIONS
-from .options import Options, as_list, problem
+from .options import OneOrSeveral, Options, as_list, nearest, problem
 from .parts import (
     PART,
     AssistantContextPart,
@@ -42,10 +44,10 @@ from .parts import (
     VADPart,
     every,
 )
+from .transport import TRANSPORT, Phone, TransportItem, WebRTC, WebSocket
 
 FILE = Path(__file__).parent / "bot.schema.json"
-Transport = Literal["webrtc", "websocket", "phone", "voice-agent"]
-CHOICES: tuple[Choice, ...] = (PART, POLICY, HEARING, THINKING, SPEAKING)
+CHOICES: tuple[Choice, ...] = (TRANSPORT, PART, POLICY, HEARING, THINKING, SPEAKING)
 
 
 class ContextOptions(Options):
@@ -78,14 +80,34 @@ class LimitOptions(Options):
     )
 
 
-class _OneOrSeveral:
-    """One thing stands for a list of it."""
+class GreetingOptions(Options):
+    """What the bot says first. A text stands for it."""
+
+    text: str = Field(min_length=1, description="What it says.")
+    critical: bool = Field(False, description="No interruption stops it.")
+    short_forms = ({"type": "string", "minLength": 1},)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"text": value} if isinstance(value, str) else value
+
+
+ReportLevel = Literal["disabled", "none", "name", "arguments", "full"]
+
+
+class _Reports:
+    """One level stands for that of all tools."""
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        several = handler(schema)
-        return {"anyOf": [several["items"], several]}
+        by_tool = handler(schema)
+        return {"anyOf": [by_tool["additionalProperties"], by_tool]}
+
+
+def _of_all(level: Any) -> Any:
+    return {"*": level} if isinstance(level, str) else level
 
 
 class _ToolName:
@@ -114,8 +136,9 @@ class Declaration(Options):
 
     name: str = Field(min_length=1, description="What people call it.")
     description: str = Field("", description="What it is for, in a line.")
-    transport: Annotated[tuple[Transport, ...], BeforeValidator(as_list), _OneOrSeveral()] = Field(
-        ("webrtc", "websocket"), description="How people reach it."
+    greeting: GreetingOptions | None = Field(None, description="What it says first.")
+    transport: Annotated[tuple[TransportItem, ...], BeforeValidator(as_list), OneOrSeveral()] = Field(
+        (WebRTC.usual(), WebSocket.usual()), description="How people reach it."
     )
     stt: STTPart | None = Field(None, description="What hears the user.")
     llm: LLMPart | None = Field(None, description="What thinks.")
@@ -129,6 +152,9 @@ class Declaration(Options):
     tools: Annotated[
         tuple[Annotated[Any, BeforeValidator(_tool), _ToolName()], ...], BeforeValidator(as_list)
     ] = Field((), description="Functions that the language model may call.")
+    report_calls: Annotated[dict[str, ReportLevel], BeforeValidator(_of_all), _Reports()] = Field(
+        {"*": "name"}, description="What clients are told of tool calls, by the tool's name; * is all others."
+    )
     context: ContextOptions = Field(
         default_factory=ContextOptions.usual, description="What the language model is told and shown."
     )
@@ -143,15 +169,46 @@ class Declaration(Options):
             raise problem("needs stt, llm or a pipeline")
         if self.tts is not None and self.llm is None:
             raise problem("has a tts and no llm whose words it would speak")
+        if self.greeting is not None and not self._says:
+            raise problem("has a greeting and nothing that says it; add an llm")
+        if len(set(self.takes)) < len(self.takes):
+            raise problem("names a transport twice")
         kinds = [type(part) for part in every(self.pipeline or ())]
         for kind in (InputPart, OutputPart, ClientPart, UserContextPart, AssistantContextPart):
             if kinds.count(kind) > 1:
                 raise problem(f"{kind().title} is in the pipeline twice")
         try:
-            Tools(self.tools)
+            tools = Tools(self.tools)
         except BadTool as error:
             raise problem(str(error)) from error
+        for name in self.report_calls if self.tools else ():
+            if name != "*" and tools.find(name) is None:
+                raise problem(f"report_calls: there is no tool {name}; {nearest(name, ['*', *tools])}")
         return self
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """The names of its transports."""
+        return tuple(transport.title for transport in self.transport)
+
+    @property
+    def ice_servers(self) -> tuple[IceServer, ...]:
+        """For WebRTC, those that are to help."""
+        found = (t.ice_servers for t in self.transport if isinstance(t, WebRTC))
+        return tuple(server.make() for servers in found for server in servers)
+
+    @property
+    def calls(self) -> Calls | None:
+        """What lets telephone calls in, if any are taken."""
+        return next((t.make() for t in self.transport if isinstance(t, Phone)), None)
+
+    @property
+    def _says(self) -> bool:
+        """Whether some part says, or at least shows, a given text."""
+        parts = every(self.pipeline or ())
+        return self.llm is not None or any(
+            isinstance(part, AssistantContextPart | OwnPart) or _speaks(part) for part in parts
+        )
 
     @property
     def parts(self) -> tuple[Part, ...]:

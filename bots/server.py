@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +30,10 @@ from ..pipeline.observing.prometheus import Prometheus
 from ..transports.rtvi import rtvi
 from ..transports.voice_agent.protocol import VoiceAgentProtocol
 from ..transports.webrtc.connection import BadOffer, Candidate, NoNetwork, WebRTCConnection
+from ..transports.webrtc.ice import IceServer, for_browser
 from ..transports.websocket import (
+    BadSignature,
+    Calls,
     JsonProtocol,
     PhoneProtocol,
     RTVIProtocol,
@@ -130,10 +133,17 @@ class Sessions:
         connections: Open ones by id; an entry stays until its session has ended and its sockets are closed.
     """
 
-    def __init__(self, run_bot: RunBot, run_socket_bot: RunSocketBot | None, max_sessions: int) -> None:
+    def __init__(
+        self,
+        run_bot: RunBot,
+        run_socket_bot: RunSocketBot | None,
+        max_sessions: int,
+        ice_servers: Sequence[IceServer] = (),
+    ) -> None:
         self.run_bot = run_bot
         self.run_socket_bot = run_socket_bot
         self.max_sessions = max_sessions
+        self.ice_servers = ice_servers
         self.connections: dict[str, WebRTCConnection | WebSocketConnection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -145,7 +155,7 @@ class Sessions:
         if known is not None:
             known.lose("the peer starts again")
         self._check_room(but=known)
-        connection = WebRTCConnection()
+        connection = WebRTCConnection(self.ice_servers)
         self.connections[connection.id] = connection
         try:
             answer = await connection.answer(offer.sdp)
@@ -238,6 +248,8 @@ def create_app(
     allowed_origins: Collection[str] = (),
     about: About = About(),
     metrics: Prometheus | None = None,
+    ice_servers: Sequence[IceServer] = (),
+    calls: Calls | None = None,
 ) -> FastAPI:
     """The server as an ASGI application.
 
@@ -253,8 +265,12 @@ def create_app(
             answers (CORS). Programs that are no browsers send no origin and may.
         about: What the page is told of the bot.
         metrics: Served at `/metrics`.
+        ice_servers: For WebRTC peers that cannot be reached directly. Whoever may talk to the bot is told
+            them, with a login, at `POST /api/ice-servers`.
+        calls: Lets telephone calls in; one that is forged is answered with 403.
     """
-    sessions = Sessions(run_bot, run_socket_bot, max_sessions)
+    calls = calls or Calls()
+    sessions = Sessions(run_bot, run_socket_bot, max_sessions, ice_servers)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -273,17 +289,35 @@ def create_app(
         await sessions.add_candidates(late)
         return {"status": "success"}
 
-    def add_socket(path: str, protocol: Callable[[], WebSocketProtocol]) -> None:
+    # POST, because it tells of logins: other pages may not.
+    @app.post("/api/ice-servers")
+    async def tell_ice_servers() -> dict[str, Any]:
+        return {"iceServers": for_browser(ice_servers)}
+
+    def protocol_for(websocket: WebSocket, path: str) -> WebSocketProtocol | None:
+        """What is spoken on a WebSocket that asks to be opened; None if it may not be."""
+        if not _may_connect(websocket, allowed_origins):
+            return None
+        if PROTOCOLS[path] is not PhoneProtocol:
+            return PROTOCOLS[path]()
+        try:
+            return calls.admit(str(websocket.url), websocket.headers)
+        except BadSignature as error:
+            logger.warning("{}", error)
+            return None
+
+    def add_socket(path: str) -> None:
         @app.websocket(path)
         async def socket(websocket: WebSocket) -> None:
-            if _may_connect(websocket, allowed_origins):
-                await sessions.serve_socket(websocket, protocol())
-            else:
+            protocol = protocol_for(websocket, path)
+            if protocol is None:
                 await websocket.close()  # before it is accepted: HTTP 403
+            else:
+                await sessions.serve_socket(websocket, protocol)
 
     if run_socket_bot is not None:
-        for path, protocol in PROTOCOLS.items():
-            add_socket(path, protocol)
+        for path in PROTOCOLS:
+            add_socket(path)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, Any]:

@@ -42,7 +42,9 @@ def draw_text(bot: Bot) -> str:
     declaration = bot.declaration
     lines = [declaration.name, *textwrap.wrap(declaration.description, TEXT_WIDTH), ""]
     lines += _text(rows(bot), "")
-    lines += ["", *textwrap.wrap(f"limits: {_limits(declaration)}", TEXT_WIDTH)]
+    lines.append("")
+    for note in _notes(declaration):
+        lines += textwrap.wrap(note, TEXT_WIDTH, subsequent_indent="  ")
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -54,8 +56,10 @@ def draw_svg(bot: Bot) -> str:
     for line in _wrapped(declaration.description, WIDTH - 2 * MARGIN):
         y = canvas.text(MARGIN, y + 6, line, "detail")
     y = canvas.column(rows(bot), MARGIN, y + 6, WIDTH - 2 * MARGIN)
-    for line in _wrapped(f"limits: {_limits(declaration)}", WIDTH - 2 * MARGIN):
-        y = canvas.text(MARGIN, y + LINE + 8, line, "detail")
+    y += 8
+    for note in _notes(declaration):
+        for line in _wrapped(note, WIDTH - 2 * MARGIN):
+            y = canvas.text(MARGIN, y + LINE, line, "detail")
     height = round(y + MARGIN)
     label = escape(f"The bot {declaration.name}", quote=True)
     head = (
@@ -72,7 +76,7 @@ def _row(part: Part, declaration: Declaration) -> Row:
         return Row(part.title, "", branches=branches)
     details = list(part.details)
     if isinstance(part, InputPart | OutputPart):
-        details.append(("", ", ".join(declaration.transport)))
+        details.append(("", ", ".join(declaration.takes)))
     elif isinstance(part, UserContextPart):
         details += _context(declaration)
     elif isinstance(part, LLMPart):
@@ -94,6 +98,20 @@ def _tools(declaration: Declaration) -> Iterator[tuple[str, str]]:
     found = [tool for name in tools if (tool := tools.find(name)) is not None]
     if found:
         yield "tools", ", ".join(f"{tool.name} ({tool.on_interruption})" for tool in found)
+
+
+def _notes(declaration: Declaration) -> Iterator[str]:
+    """What belongs to no part. Of ICE servers it tells where they are, no more."""
+    greeting = declaration.greeting
+    if greeting is not None:
+        kind = "critical greeting" if greeting.critical else "greeting"
+        yield f'{kind}: "{greeting.text}"'
+    if declaration.ice_servers:
+        yield f"ICE servers: {', '.join(server.url for server in declaration.ice_servers)}"
+    if "report_calls" in declaration.model_fields_set:
+        levels = declaration.report_calls.items()
+        yield f"tool calls told: {', '.join(f'{name}: {level}' for name, level in levels)}"
+    yield f"limits: {_limits(declaration)}"
 
 
 def _limits(declaration: Declaration) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,28 @@ def check_hears(bot: Bot) -> None:
     if not any(isinstance(part, STTPart | OwnPart) for part in every(bot.declaration.parts)):
         name = bot.declaration.name
         raise BotIsDeaf(f"{name} hears nothing: give it stt, or write to it with `bargein console {name}`")
+
+
+class BadTarget(BargeinError, ValueError):
+    """Raised when the recording of a conversation cannot be written where it is to be."""
+
+
+def check_target(target: Path, *recordings: Path | None) -> None:
+    """See whether a conversation can be written there, before it is held.
+
+    Args:
+        target: The recording to write.
+        recordings: Those that are played.
+
+    Raises:
+        BadTarget: Its directory is missing or cannot be written to, or it would replace what is played.
+    """
+    if any(r is not None and target.exists() and target.samefile(r) for r in recordings):
+        raise BadTarget(f"{target} is a recording that is to be played; choose another name")
+    if not target.parent.is_dir():
+        raise BadTarget(f"{target.parent}: no such directory; {target} cannot be written")
+    if not os.access(target.parent, os.W_OK):
+        raise BadTarget(f"{target.parent} cannot be written to")
 
 
 async def talk(

@@ -69,6 +69,7 @@ class Conversation:
     cuts: list[tuple[float, str, str]] = field(default_factory=list)  # when, why, what was not heard
     turns: list[dict[str, Any]] = field(default_factory=list)
     interruptions: list[dict[str, Any]] = field(default_factory=list)
+    pauses: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -107,7 +108,7 @@ def draw_svg(events: list[dict[str, Any]]) -> str:
 
 
 def draw_html(events: list[dict[str, Any]]) -> str:
-    """A page with the picture, and tables of the turns and the interruptions.
+    """A page with the picture, and tables of the turns, the interruptions and the pauses.
 
     Raises:
         BadLog: An event lacks a field.
@@ -135,10 +136,17 @@ def draw_html(events: list[dict[str, Any]]) -> str:
             for i in conversation.interruptions
         ),
     )
+    pauses = _table(
+        ("at, s", "reason", "answer cut", "voice silent for, ms"),
+        (
+            (f"{p['t']:.2f}", p["reason"], "said anew" if p["resumed"] else "no", _ms(p["ms"]))
+            for p in conversation.pauses
+        ),
+    )
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>A conversation</title>'
         f'<style>{PAGE_STYLE}</style><h1>A conversation</h1><div class="picture">{_svg(conversation)}</div>'
-        f"<h2>Turns</h2>{turns}<h2>Interruptions</h2>{interruptions}</html>\n"
+        f"<h2>Turns</h2>{turns}<h2>Interruptions</h2>{interruptions}<h2>Pauses</h2>{pauses}</html>\n"
     )
 
 
@@ -180,7 +188,8 @@ def _bars(events: list[dict[str, Any]]) -> Conversation:
             case "held":
                 open_at["held", ""] = at
             case "released":
-                close("held", "", at)
+                reason = event.get("reason", "")
+                close("held", "", at, f"went on: {reason}," if reason else "")
             case "response_started":
                 open_at["model", event.get("response_id", "")] = at
             case "response_ended":
@@ -198,6 +207,8 @@ def _bars(events: list[dict[str, Any]]) -> Conversation:
                 found.turns.append(event)
             case "interruption_report":
                 found.interruptions.append(event)
+            case "pause_report":
+                found.pauses.append(event)
     for lane, key in tuple(open_at):
         close(lane, key, found.seconds)
     return found

@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..pipeline import Processor, Session
-from ..pipeline.observing import Turns
+from ..pipeline.observing import Listener, Turns
 from ..pipeline.observing.prometheus import Prometheus
 from ..pipeline.observing.spans import Spans
-from ..pipeline.observing.turns import Listener
 from ..transports.events import EventLog
 from ..transports.rtvi import RTVI
 

@@ -42,6 +42,7 @@ class Document:
         values: Where its value stands.
         problems: What is wrong with it as YAML, or by the rules above.
         files: That were read, or could not be.
+        complete: All of them could be.
     """
 
     data: dict[str, Any] = field(default_factory=dict)
@@ -49,6 +50,12 @@ class Document:
     values: dict[Path_, Mark] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+    complete: bool = True
+
+    def lack(self, text: str, mark: Mark, path: Path_ = ()) -> None:
+        """Note a problem for which a file is left out."""
+        self.complete = False
+        self.complain(text, mark, path)
 
     def complain(self, text: str, mark: Mark | None, path: Path_ = ()) -> None:
         """Note a problem."""
@@ -61,6 +68,11 @@ def read_document(path: Path) -> Document:
     document = Document()
     _read(path, document, ())
     return document
+
+
+def not_there(path: Path) -> str:
+    """What is wrong with a path that should be a file's and is not."""
+    return f"{path} is a directory" if path.is_dir() else f"{path}: no such file"
 
 
 def field_name(path: Path_) -> str:
@@ -82,22 +94,22 @@ def _read(path: Path, document: Document, including: tuple[Path, ...]) -> None:
         mark = (file, at.line + 1, at.column + 1) if at is not None else (file, 1, 1)
         in_flow = "${" in "".join(text.splitlines()[mark[1] - 1 : mark[1]])
         hint = "; inside brackets write '${NAME}', with quotes" if in_flow else ""
-        document.complain(f"is no YAML: {error.problem}{hint}", mark)
+        document.lack(f"is no YAML: {error.problem}{hint}", mark)
         return
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        document.complain(f"cannot be read: {error}", (file, 1, 1))
+        document.lack(f"cannot be read: {error}", (file, 1, 1))
         return
     if not isinstance(root, yaml.MappingNode):
-        document.complain("should be a mapping: `name: ...` and so on", (file, 1, 1))
+        document.lack("should be a mapping: `name: ...` and so on", (file, 1, 1))
         return
     included, own = _split_include(root)
     for node in included:
         other = path.parent / str(node.value)
         mark = _mark(file, node)
         if other.resolve() in (*including, path.resolve()):
-            document.complain(f"{node.value} includes itself", mark, ("include",))
+            document.lack(f"{node.value} includes itself", mark, ("include",))
         elif not other.is_file():
-            document.complain(f"no such file: {other}", mark, ("include",))
+            document.lack(not_there(other), mark, ("include",))
         else:
             _read(other, document, (*including, path.resolve()))
     _Reader(file, document).merge(own, document.data, ())

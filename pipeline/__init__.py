@@ -9,6 +9,7 @@ from .errors import (
     ProcessorInUse,
     SessionNotRunning,
     StartFailed,
+    WrongThread,
 )
 from .frames import (
     DOWNSTREAM,
@@ -20,12 +21,14 @@ from .frames import (
     SpeechInterruptedFrame,
     SpeechOnlyInterruptionFrame,
     SpeechReleaseFrame,
+    SpeechResumedFrame,
     SpokenAudioFrame,
 )
 from .pipeline import Parallel, Pipeline
 from .processor import Processor, Stage, handles
 from .response import Response, Voice
-from .session import Session, SessionStats
+from .session import Session
+from .stats import SessionStats
 
 __all__ = [
     "DOWNSTREAM",
@@ -50,9 +53,11 @@ __all__ = [
     "SpeechInterruptedFrame",
     "SpeechOnlyInterruptionFrame",
     "SpeechReleaseFrame",
+    "SpeechResumedFrame",
     "SpokenAudioFrame",
     "Stage",
     "StartFailed",
     "Voice",
+    "WrongThread",
     "handles",
 ]

@@ -8,7 +8,8 @@ class BargeinError(Exception):
 
 
 class HandlerError(BargeinError, TypeError):
-    """Raised when a class declares handlers that cannot be called or that contradict each other."""
+    """Raised when a processor has handlers that cannot be called or contradict each other, or uses a name
+    of the engine's."""
 
 
 class PipecatUnsupported(BargeinError, RuntimeError):
@@ -32,4 +33,8 @@ class StartFailed(BargeinError, RuntimeError):
 
 
 class InputRejected(BargeinError, RuntimeError):
-    """Raised to who waits for the answer to a text when the session ended before one was finished."""
+    """Raised to who waits for the answer to a text without words, or when the session ended before it."""
+
+
+class WrongThread(BargeinError, RuntimeError):
+    """Raised when a session is used in another thread than the one its event loop runs in."""

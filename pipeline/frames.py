@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from pipecat.frames.frames import (
     AggregatedTextFrame,
@@ -237,9 +238,11 @@ class SentenceFrame(AggregatedTextFrame):
 
     Parameters:
         start: Where it begins in the response's text, in characters.
+        speech: What the voice makes of it, if it was asked for ahead.
     """
 
     start: int = 0
+    speech: Any = field(default=None, repr=False)
 
 
 DOWNSTREAM = FrameDirection.DOWNSTREAM

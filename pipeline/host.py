@@ -19,7 +19,7 @@ from typing import Any
 from loguru import logger
 from pipecat.processors.frame_processor import FrameProcessor
 
-from .errors import PipecatUnsupported, ProcessorInUse
+from .errors import ProcessorInUse
 from .frames import (
     DOWNSTREAM,
     UPSTREAM,
@@ -32,9 +32,10 @@ from .frames import (
     SystemFrame,
     TranscriptionFrame,
 )
-from .host_setup import check_pipecat, setup_for
-from .processor import Processor, Stage, handles
-from .session import GRACE_S, SPEECH_FRAMES, TOLD
+from .host_setup import check_pipecat, end_when_cancelled, setup_for, unsupported
+from .interruption import TOLD
+from .processor import SPEECH_FRAMES, Processor, Stage, handles
+from .tasks import GRACE_S
 from .work import ROOT, Work, current_work
 
 # What a speech-only interruption does not send round a speech stage.
@@ -87,15 +88,15 @@ class Host(Processor):
         before.link(self.stock)
         self.stock.link(after)
         self._doors = (before, after) if self.stock._enable_direct_mode else ()
-        self._ways_in = dict.fromkeys((DOWNSTREAM, UPSTREAM), self.stock)
-        if self._doors:
-            self._ways_in = {DOWNSTREAM: before, UPSTREAM: after}
+        self._head, self._tail = (before, after) if self._doors else (self.stock, self.stock)
         # What a speech-only interruption sends round it, by id; only in a speech stage.
         self._inside: dict[int, tuple[Frame, FrameDirection, Work]] = {}
         for part in self._parts:
             part.process_frame = partial(self._process, part, part.process_frame)  # type: ignore[method-assign]
             if part is not self.stock:
                 part.add_event_handler("on_before_push_frame", self._stamp)
+        for processor in (*self._parts, *self._doors):
+            end_when_cancelled(processor)
         setup = setup_for(self)
         for processor in (self.stock, *self._doors):
             processor._setup_started()
@@ -105,7 +106,7 @@ class Host(Processor):
     async def stop(self) -> None:
         for processor in (*self._doors, self.stock):
             cleanup = processor.cleanup()  # type: ignore[no-untyped-call]
-            cleaning = self.session.create_task(cleanup, f"{self.name}.cleanup")
+            cleaning = self.session.tasks.create(cleanup, f"{self.name}.cleanup")
             await asyncio.wait([cleaning], timeout=GRACE_S)
             if not cleaning.done():
                 logger.warning("{}: its cleanup takes longer than {} s and is cancelled", self.name, GRACE_S)
@@ -155,7 +156,7 @@ class Host(Processor):
 
     def _give(self, frame: Frame, direction: FrameDirection, work: Work) -> None:
         frame.metadata[self._key] = work
-        _put(self._ways_in[direction], frame, direction)
+        _put(self._head if direction is DOWNSTREAM else self._tail, frame, direction)
 
     async def _process(
         self,
@@ -166,14 +167,16 @@ class Host(Processor):
     ) -> None:
         """A stock processor's task turns to a frame, and works for what the frame belongs to."""
         work: Work = frame.metadata.get(self._key, ROOT)
-        if self._is_stale(frame, work):
+        session = self._session
+        current = session is not None and work.epoch is session.epoch
+        if not current and self._is_stale(frame, work):
             return
         current_work.set(work)
         _handled.set(frame)
         await process(frame, direction)
         if part is not self.stock:
             return
-        if not self.keeps_frames:
+        if self._inside and not self.keeps_frames:
             self._inside.pop(frame.id, None)
         if isinstance(frame, PipecatInterruptionFrame) and not self._doors:
             self._acknowledge(work)
@@ -195,10 +198,12 @@ class Host(Processor):
     def _out(self, frame: Frame, direction: FrameDirection) -> None:
         if self._session is None:  # a task that outlived it
             return
-        new = self._key not in frame.metadata
-        work = self._stamp(self.stock, frame)
-        del frame.metadata[self._key]
-        self._inside.pop(frame.id, None)
+        work: Work | None = frame.metadata.pop(self._key, None)
+        new = work is None
+        if work is None:
+            work = self._work_of(frame)
+        if self._inside:
+            self._inside.pop(frame.id, None)
         if isinstance(frame, PipecatInterruptionFrame):
             self._interruption_out(frame, direction, work)
             return
@@ -210,7 +215,7 @@ class Host(Processor):
 
     def _emit(self, frame: Frame, direction: FrameDirection, new: bool) -> None:
         """Push what the processor has let out; `new` if it was not given to it."""
-        if isinstance(frame, ErrorFrame):
+        if new and isinstance(frame, ErrorFrame):
             frame.metadata.setdefault("processor", self.name)
         elif new and isinstance(frame, TranscriptionFrame):
             frame.interruptible = False  # what the user said is never dropped
@@ -287,14 +292,13 @@ def _put(processor: FrameProcessor, frame: Frame, direction: FrameDirection) -> 
     except StopIteration:
         return
     coroutine.close()
-    raise PipecatUnsupported(
-        f"{processor.name} made the host wait when it queued {frame.name}; install pipecat-ai>=1.14,<2"
-    )
+    raise unsupported(f"made the host wait when {processor.name} queued {frame.name}")
 
 
 def tree(processor: FrameProcessor) -> list[FrameProcessor]:
     """A stock processor and all those in it."""
-    return [processor, *(part for child in processor.processors for part in tree(child))]
+    children = getattr(processor, "processors", ())  # if Pipecat has no such any more, `start` tells
+    return [processor, *(part for child in children for part in tree(child))]
 
 
 __all__ = ["Host", "tree"]

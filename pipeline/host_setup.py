@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Sequence
 from contextvars import Context
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,10 +13,11 @@ from loguru import logger
 from pipecat.clocks.base_clock import BaseClock
 from pipecat.processors.frame_processor import FrameProcessor, FrameProcessorSetup
 from pipecat.utils.asyncio.task_manager import BaseTaskManager
+from pipecat.utils.frame_queue import FrameQueue
 
 from .errors import PipecatUnsupported
 from .frames import DOWNSTREAM, Frame, FrameDirection
-from .session import GRACE_S
+from .tasks import GRACE_S
 from .work import ROOT, current_work
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 # A stock processor waits no longer for a task it has cancelled, s: one that swallows the cancellation
 # must not keep the next turn waiting. Closing a connection takes some 10 ms.
 HANDOVER_S = 0.5
+
+# What to install when another version does not do.
+TESTED = "1.14.0"
 
 # What hosting relies on beyond Pipecat's documented interface.
 METHODS = (
@@ -36,7 +41,8 @@ METHODS = (
     "process_frame",
     "processors",
 )
-ATTRIBUTES = ("_enable_direct_mode",)
+FRAMES = "_FrameProcessor__process_queue"
+ATTRIBUTES = ("_enable_direct_mode", FRAMES)
 EVENTS = ("on_before_push_frame",)
 
 
@@ -56,21 +62,49 @@ def check_pipecat(stock: FrameProcessor, *methods: str) -> None:
     handlers: dict[str, Any] = getattr(stock, "_event_handlers", {})
     missing += [name for name in EVENTS if not getattr(handlers.get(name), "is_sync", False)]
     if missing:
-        raise PipecatUnsupported(
-            f"pipecat-ai {version('pipecat-ai')} has no {', '.join(missing)} in "
-            f"{type(stock).__name__}, which hosting it needs; install pipecat-ai>=1.14,<2"
-        )
+        raise unsupported(f"has no {', '.join(missing)} in {type(stock).__name__}")
+
+
+def unsupported(what: str) -> PipecatUnsupported:
+    """The error that says what is wrong with the installed Pipecat ("has no ..."), and what to do."""
+    return PipecatUnsupported(
+        f"pipecat-ai {version('pipecat-ai')} {what}, so it cannot be hosted; bargein is tested with "
+        f"{TESTED}: pip install pipecat-ai=={TESTED}"
+    )
+
+
+def end_when_cancelled(stock: FrameProcessor) -> None:
+    """Let the task that handles frames end with the frame in which it swallowed its cancellation.
+
+    Pipecat's would go on with the next frame, beside the task that has taken over: out of order.
+    """
+    queue = getattr(stock, FRAMES)
+    queue.get = partial(_next_frame, queue)
+
+
+async def _next_frame(queue: FrameQueue) -> Any:
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+    return await FrameQueue.get(queue)
 
 
 def setup_for(host: Host) -> FrameProcessorSetup:
-    """The setup of one hosted processor: Pipecat's default rates (16 kHz in, 24 kHz out), metrics on."""
-    return FrameProcessorSetup(
-        clock=LoopClock(),
-        task_manager=SessionTasks(host),
-        pipeline_worker=cast(Any, SessionWorker(host)),
-        enable_metrics=True,
-        enable_usage_metrics=True,
-    )
+    """The setup of one hosted processor: Pipecat's default rates (16 kHz in, 24 kHz out), metrics on.
+
+    Raises:
+        PipecatUnsupported: The installed Pipecat wants another setup.
+    """
+    try:
+        return FrameProcessorSetup(
+            clock=LoopClock(),
+            task_manager=SessionTasks(host),
+            pipeline_worker=cast(Any, SessionWorker(host)),
+            enable_metrics=True,
+            enable_usage_metrics=True,
+        )
+    except TypeError as error:
+        raise unsupported(f"wants another setup of {type(host.stock).__name__}: {error}") from error
 
 
 class LoopClock(BaseClock):
@@ -119,19 +153,19 @@ class SessionTasks(BaseTaskManager):
             logger.warning("{}: does not cancel the task that asks for it", task.get_name())
             return
         session = self._host.session
-        session.abandon(task)
+        session.tasks.abandon(task)
         patience = HANDOVER_S if timeout is None else min(timeout, HANDOVER_S)
         _, running = await asyncio.wait([task], timeout=patience)
         if running:
             logger.warning("{} was cancelled and still runs; another takes over", task.get_name())
-            session.create_task(self._count_undead(task, GRACE_S - patience), f"{task.get_name()}.grace")
+            session.tasks.create(self._count_undead(task, GRACE_S - patience), f"{task.get_name()}.grace")
 
     def current_tasks(self) -> Sequence[asyncio.Task[Any]]:
         """The tasks of this processor that have not ended."""
         return list(self._tasks)
 
     def _create(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        task = self._host.session.create_task(self._run(coroutine), name)
+        task = self._host.session.tasks.create(self._run(coroutine), name)
         task.add_done_callback(lambda _: coroutine.close())  # cancelled before its first step
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -146,7 +180,7 @@ class SessionTasks(BaseTaskManager):
     async def _count_undead(self, task: asyncio.Task[Any], after: float) -> None:
         await asyncio.wait([task], timeout=after)
         if not task.done():
-            self._host.session._count_undead((task,))
+            self._host.session.tasks.count_undead((task,))
 
 
 class SessionWorker:

@@ -31,7 +31,8 @@ def reconnect_when_interrupted(service: TTSService) -> None:
     interruptible = isinstance(service, InterruptibleTTSService)
     if not interruptible and not any(kind.__module__ in MODULES for kind in type(service).__mro__):
         return
-    check_pipecat(service, "_handle_interruption", "_tts_contexts", "_connect", "_disconnect")
+    check_pipecat(service, "_handle_interruption", "_tts_contexts", "get_audio_contexts")
+    check_pipecat(service, *(("_tts_started",) if interruptible else ("_connect", "_disconnect")))
     stock: Any = service
     interrupt = stock._handle_interruption
 

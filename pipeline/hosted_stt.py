@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
 
 from pipecat.frames.frames import EagerTranscriptionFrame, STTMetadataFrame
 
@@ -15,53 +17,100 @@ from .frames import (
     TranscriptionFrame,
     UserStoppedSpeakingFrame,
     VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
 )
 from .host import Host
+from .stock import SegmentedSTTService
 
 # How long a turn's last words are waited for when the service does not say how long it takes, s.
 PATIENCE_S = 1.0
+# And when it has the turn's last segment and is certain to come back with its words, or without any, s.
+# Pipecat's own turn-taking waits as long.
+SEGMENT_PATIENCE_S = 5.0
 
 
 class HostedSTT(Host):
     """Lets the end of a turn pass behind the turn's last transcript, as our own STT does.
 
     It belongs behind the VAD and `Turn`. A service that hears the end of speech late would otherwise
-    leave the turn without words, and the user without an answer.
+    leave the turn without words, and the user without an answer. Words that are later than that end the
+    turn once more.
     """
 
     tasks_inherit = False
 
     async def start(self) -> None:
-        self._words_due = False  # speech or an interim transcript came, and no final one since
+        # Whether words are to come. A stream of them: speech or an interim transcript came, and no final
+        # one since. Segment by segment: how many segments of speech are not transcribed.
+        self._due = 0
+        self._segmented = isinstance(self.stock, SegmentedSTTService)
         self._held: UserStoppedSpeakingFrame | None = None
         self._timer: asyncio.TimerHandle | None = None  # while a frame is held
-        self._patience = PATIENCE_S
+        self._patience = SEGMENT_PATIENCE_S if self._segmented else PATIENCE_S
+        self._gave_up = False  # the turn has ended without words, which may still come
+        self._came_late = False  # and have
+        if isinstance(self.stock, SegmentedSTTService):
+            transcribe = partial(self._transcribe, self.stock.run_stt)
+            self.stock.run_stt = transcribe  # type: ignore[method-assign]
         await super().start()
 
     async def stop(self) -> None:
         self._held = None
+        self._gave_up = False
         self._release()
         await super().stop()
+        vars(self.stock).pop("run_stt", None)
 
     def _emit(self, frame: Frame, direction: FrameDirection, new: bool) -> None:
         if isinstance(frame, STTMetadataFrame):
-            self._patience = frame.ttfs_p99_latency or PATIENCE_S
+            if not self._segmented:
+                self._patience = frame.ttfs_p99_latency or PATIENCE_S
         elif direction is not DOWNSTREAM:
             pass
-        elif isinstance(frame, UserStoppedSpeakingFrame) and self._words_due:
+        elif isinstance(frame, UserStoppedSpeakingFrame) and self._due:
             self._release()
             self._held = frame
-            self._timer = asyncio.get_running_loop().call_later(self._patience, self._release)
+            self._timer = asyncio.get_running_loop().call_later(self._patience, self._give_up)
             return
         elif isinstance(frame, VADUserStartedSpeakingFrame | EndFrame):
             self._release()
-            self._words_due = True
+            self._gave_up = False
+            if not self._segmented:
+                self._due = 1
         elif isinstance(frame, InterimTranscriptionFrame | EagerTranscriptionFrame):
-            self._words_due = True
+            if not self._segmented:
+                self._due = 1
+        elif isinstance(frame, VADUserStoppedSpeakingFrame) and self._segmented:
+            self._due += 1
         super()._emit(frame, direction, new)
         if new and isinstance(frame, TranscriptionFrame):
-            self._words_due = False
-            self._release()
+            self._came_late = self._gave_up
+            if not self._segmented:
+                self._due = 0
+                self._settle()
+
+    async def _transcribe(
+        self, transcribe: Callable[[bytes], AsyncGenerator[Frame | None, None]], audio: bytes
+    ) -> AsyncGenerator[Frame | None, None]:
+        """One segment, to its end: it may have no words, or several transcripts."""
+        try:
+            async for frame in transcribe(audio):
+                yield frame
+        finally:
+            self._due = max(0, self._due - 1)
+            if not self._due:
+                self._settle()
+
+    def _settle(self) -> None:
+        """No more words are due."""
+        self._release()
+        if self._came_late and self._gave_up:
+            self.push(UserStoppedSpeakingFrame())
+        self._gave_up = self._came_late = False
+
+    def _give_up(self) -> None:
+        self._gave_up = True
+        self._release()
 
     def _release(self) -> None:
         if self._timer is not None:

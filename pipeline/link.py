@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .frames import DOWNSTREAM, Frame, FrameDirection, SystemFrame
-from .processor import Call, Entry, Processor, Stage
-from .work import Work, current_work
+from .frames import (
+    DOWNSTREAM,
+    EndFrame,
+    EndWorkerFrame,
+    Frame,
+    FrameDirection,
+    Level,
+    PipecatInterruptionFrame,
+    Reason,
+    SpeechOnlyInterruptionFrame,
+    SystemFrame,
+)
+from .interruption import TOLD, interrupt
+from .processor import FAILURES, Call, Entry, Processor, Stage
+from .work import ROOT, Work, current_work
 
 if TYPE_CHECKING:
     from .session import Session
@@ -32,6 +44,55 @@ class Link:
         self.direction = direction
         self.data_routes: dict[type[Frame], Route] = {}
         self.system_routes: dict[type[Frame], Route] = {}
+
+    def send(self, frame: Frame, work: Work, sender: Processor | None) -> None:
+        """Deliver any frame as what it is; every push that is not on the hot path of `Processor.push`.
+
+        Args:
+            frame: Dropped, and counted, if it is interruptible and its work was interrupted.
+            work: What the sender works for.
+            sender: None if the frame comes from outside the pipeline.
+        """
+        session = self.session
+        if isinstance(frame, SystemFrame):
+            if TOLD in frame.metadata:
+                return
+            if isinstance(frame, PipecatInterruptionFrame | SpeechOnlyInterruptionFrame):
+                level = Level.SPEECH if isinstance(frame, SpeechOnlyInterruptionFrame) else Level.FULL
+                reason = getattr(frame, "reason", Reason.INTERRUPTED)
+                interrupt(session, level, reason, cause=None, source=sender)
+            else:
+                self.send_system(frame)
+            return
+        epoch = work.epoch
+        if epoch is not None and epoch.session is not session:  # what another session's work begins here
+            work, epoch = ROOT, None
+        if not frame.interruptible:
+            # A tool of a discarded answer must not hang up (pipecat #4997).
+            stale = epoch is not None and epoch.response != session.epoch.response
+            if stale and isinstance(frame, EndFrame | EndWorkerFrame):
+                session.stats.stale_dropped += 1
+                return
+            context = ROOT if work.response is None else Work(None, work.response)
+        elif epoch is None:
+            context = session.root if work.response is None else Work(session.epoch, work.response)
+        elif epoch.response != session.epoch.response:
+            session.stats.stale_dropped += 1
+            return
+        elif epoch.speech != session.epoch.speech:
+            if sender is not None and sender.stage is Stage.SPEECH:
+                session.stats.stale_dropped += 1
+            else:
+                self.send_unspoken(frame, work)
+            return
+        else:
+            self.send_data(frame, work)
+            return
+        token = current_work.set(context)
+        try:
+            self.send_data(frame, context)
+        finally:
+            current_work.reset(token)
 
     def send_data(self, frame: Frame, work: Work) -> None:
         """Deliver a data or control frame, the caller having set the context to `work`."""
@@ -72,14 +133,14 @@ class Link:
             if call is not None:
                 try:
                     call(frame)
-                except Exception as error:
+                except FAILURES as error:
                     processor._fail(error, frame)
                 return
         self.leave(frame)
 
     def leave(self, frame: Frame) -> None:
         """The frame has passed the last processor."""
-        self.session._left(frame, self.direction)
+        self.session.left(frame, self.direction)
 
     def _resolve(self, frame_type: type[Frame]) -> Route:
         is_system = issubclass(frame_type, SystemFrame)

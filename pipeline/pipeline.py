@@ -100,7 +100,7 @@ class _Fork(Processor):
     def cross(self, frame: Frame, direction: FrameDirection) -> None:
         if direction is self.inward:
             for link in self.links:
-                self.session._push(self, link, frame, direction, current_work.get())
+                link.send(frame, current_work.get(), self)
         elif isinstance(frame, EndFrame):
             self._ends[frame.id] += 1
             if self._ends[frame.id] == len(self.links):

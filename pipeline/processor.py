@@ -13,7 +13,23 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 from loguru import logger
 
 from .errors import BargeinError, HandlerError, SessionNotRunning
-from .frames import DOWNSTREAM, UPSTREAM, ErrorFrame, Frame, FrameDirection, Level, SystemFrame
+from .frames import (
+    DOWNSTREAM,
+    UPSTREAM,
+    ErrorFrame,
+    Frame,
+    FrameDirection,
+    InterruptionFrame,
+    Level,
+    OutputAudioRawFrame,
+    SentenceFrame,
+    SpeechOnlyInterruptionFrame,
+    SystemFrame,
+    TTSSpeakFrame,
+    TTSStartedFrame,
+    TTSStoppedFrame,
+    TTSTextFrame,
+)
 from .work import ROOT, Work, current_work
 
 if TYPE_CHECKING:
@@ -25,6 +41,19 @@ H = TypeVar("H", bound=Callable[..., Any])
 FrameT = TypeVar("FrameT", bound=Frame)
 Call = Callable[[Any], Any]
 
+# What the failure of a handler may be, and is reported as. A KeyboardInterrupt is not the handler's. An
+# inline handler may raise CancelledError too (by asking a cancelled future), as nothing can cancel it.
+FAILURES = (Exception, asyncio.CancelledError, SystemExit, BaseExceptionGroup)
+
+# What a speech-only interruption drops from the queues of speech stages; text passes by instead.
+SPEECH_FRAMES: tuple[type[Frame], ...] = (
+    OutputAudioRawFrame,
+    SentenceFrame,
+    TTSSpeakFrame,
+    TTSStartedFrame,
+    TTSStoppedFrame,
+    TTSTextFrame,
+)
 
 # What a processor is doing: nothing, an inline handler (or `_resume`) on the stack, or its worker's task.
 IDLE, INLINE, WAITING = 0, 1, 2
@@ -80,11 +109,27 @@ class Processor:
     _down: Link | None = None
     _up: Link | None = None
 
+    # The engine's state while attached; only the event loop's thread touches it.
+    _queue: deque[Entry]  # interruptible and uninterruptible frames that wait; system frames never do here
+    _kept: int  # how many of `_queue` are uninterruptible
+    _busy: int  # unless idle, a handler runs or frames wait: whatever arrives must queue
+    _worker: asyncio.Task[None] | None  # runs async handlers; None once abandoned
+    _current: Entry | None  # what the worker works on
+    _since: float  # loop time at which `_current` began, s
+    _system_queue: deque[Entry]
+    _system_worker: asyncio.Task[None] | None
+    _spawned: set[asyncio.Task[None]]  # by interruptible work
+    _handlers: dict[type[Frame], _Handler]
+    _found: tuple[dict[type[Frame], tuple[Call | None, bool]], ...]  # by type, upstream and downstream
+    _async_system: bool  # whether it has async handlers of system frames
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         names = dict(cls._handler_names)
         mine: dict[type[Frame], str] = {}
         for name, attribute in vars(cls).items():
+            if name in ENGINE_NAMES:
+                raise HandlerError(f"{cls.__name__}.{name}: the name is the engine's; choose another")
             for frame_type in getattr(attribute, "__handles__", ()):
                 if frame_type in mine:
                     raise HandlerError(
@@ -92,7 +137,7 @@ class Processor:
                         f"{frame_type.__name__}; keep one of them"
                     )
                 mine[frame_type] = name
-                _check_parameters(cls, name, attribute)
+                _check_handler(cls, name, attribute)
         cls._handler_names = names | mine
 
     # Life cycle, called by the session -------------------------------------------------------------
@@ -129,6 +174,8 @@ class Processor:
 
         Raises:
             SessionNotRunning: The processor is in no running session.
+            WrongThread: In another thread than the session's, which must use `loop.call_soon_threadsafe`.
+                Noticed only while the session is observed, as it is in tests.
         """
         link = self._down if direction is DOWNSTREAM else self._up
         if link is None:
@@ -146,7 +193,7 @@ class Processor:
                         processor._busy = INLINE
                         try:
                             call(frame)
-                        except Exception as error:
+                        except FAILURES as error:
                             processor._fail(error, frame)
                         finally:
                             if processor._queue:
@@ -156,7 +203,7 @@ class Processor:
                         return
                 link.leave(frame)
                 return
-        link.session._push(self, link, frame, direction, work)
+        link.send(frame, work, self)
 
     def broadcast(self, frame_type: Callable[..., FrameT], **fields: Any) -> None:
         """Push one frame of this type upstream and its sibling downstream."""
@@ -172,7 +219,7 @@ class Processor:
         or the session ends. An exception in it becomes an ErrorFrame, like one in a handler.
         """
         session = self.session
-        task = session.create_task(self._guard(coroutine), name or f"{self.name}.task")
+        task = session.tasks.create(self._guard(coroutine), name or f"{self.name}.task")
         # A task cancelled before its first step never comes to await it.
         task.add_done_callback(lambda _: coroutine.close())
         if current_work.get().epoch is not None:
@@ -182,31 +229,34 @@ class Processor:
 
     def interrupt(self, level: Level = Level.FULL, reason: str = "interrupted") -> None:
         """Interrupt the session; see `Session.interrupt`. The frame travels both ways from here."""
-        self.session._interrupt(level, reason, source=self)
+        full = level is Level.FULL
+        frame = InterruptionFrame(reason=reason) if full else SpeechOnlyInterruptionFrame(reason=reason)
+        Processor.push(self, frame)  # observers see it once, told by the session
 
     # The engine ------------------------------------------------------------------------------------
-    # Only the event loop's thread touches this state.
 
     def _label(self) -> str:
         """What it is called in names, logs and errors."""
         return type(self).__name__
 
+    def _check_names(self) -> None:
+        """Refuse attributes that were set under names of the engine, before it sets them the first time."""
+        # Not by `vars(self)`: on Python 3.11 that makes each later access to an attribute slower.
+        taken = [name for name in sorted(ENGINE_STATE) if hasattr(self, name)]
+        if taken and "_async_system" not in taken:
+            raise HandlerError(f"{self._label()}.{taken[0]}: the name is the engine's; choose another")
+
     def _attach(self, session: Session, name: str) -> None:
         self.name = name
         self._session = session
-        # Interruptible and uninterruptible frames that wait; system frames never wait here.
-        self._queue: deque[Entry] = deque()
-        self._kept = 0  # how many of `_queue` are uninterruptible
-        self._busy = IDLE  # unless idle, a handler runs or frames wait: whatever arrives must queue
-        self._worker: asyncio.Task[None] | None = None  # runs async handlers; None once abandoned
-        self._current: Entry | None = None  # what the worker works on
-        self._since = 0.0  # loop time at which `_current` began, s
-        self._system_queue: deque[Entry] = deque()
-        self._system_worker: asyncio.Task[None] | None = None
-        self._spawned: set[asyncio.Task[None]] = set()
+        self._queue, self._system_queue = deque(), deque()
+        self._kept = 0
+        self._busy = IDLE
+        self._worker = self._current = self._system_worker = None
+        self._since = 0.0
+        self._spawned = set()
         self._handlers = {t: _Handler(getattr(self, n)) for t, n in self._handler_names.items()}
-        # By type, upstream and downstream.
-        self._found: tuple[dict[type[Frame], tuple[Call | None, bool]], ...] = ({}, {})
+        self._found = ({}, {})
         self._async_system = any(
             h.is_async and (issubclass(t, SystemFrame) or t is Frame) for t, h in self._handlers.items()
         )
@@ -236,7 +286,7 @@ class Processor:
         self._busy = INLINE
         try:
             call(frame)
-        except Exception as error:
+        except FAILURES as error:
             self._fail(error, frame)
         finally:
             if self._queue:
@@ -249,7 +299,7 @@ class Processor:
         self._busy = INLINE
         while self._queue:
             if self._queue[0].is_async and not self._passes_by(self._queue[0]):
-                self._worker = self.session.create_task(self._run(), f"{self.name}.work")
+                self._worker = self.session.tasks.create(self._run(), f"{self.name}.work")
                 self._busy = WAITING
                 return
             self._run_inline(self._pop())
@@ -272,7 +322,7 @@ class Processor:
                 Processor.push(self, entry.frame, entry.direction)
             else:
                 entry.call(entry.frame)
-        except Exception as error:
+        except FAILURES as error:
             self._fail(error, entry.frame)
         finally:
             current_work.reset(token)
@@ -297,11 +347,11 @@ class Processor:
                 if self._worker is not me or not self._survives():
                     raise
                 self._fail(error, entry.frame)
-            except Exception as error:
+            except FAILURES as error:
                 if self._worker is me:
                     self._fail(error, entry.frame)
                 else:
-                    logger.debug("{}: {!r} in interrupted work", self.name, error)
+                    logger.debug("{}: {} in interrupted work", self.name, _describe(error))
             if self._worker is me:
                 self._current = None
         if self._worker is me:
@@ -322,7 +372,7 @@ class Processor:
     def _take_system(self, entry: Entry) -> None:
         self._system_queue.append(entry)
         if self._system_worker is None:
-            self._system_worker = self.session.create_task(self._run_system(), f"{self.name}.system")
+            self._system_worker = self.session.tasks.create(self._run_system(), f"{self.name}.system")
 
     async def _run_system(self) -> None:
         """Async handlers of system frames, in order; no interruption cancels them."""
@@ -339,44 +389,49 @@ class Processor:
                 if not self._survives():
                     raise
                 self._fail(error, entry.frame)
-            except Exception as error:
+            except FAILURES as error:
                 self._fail(error, entry.frame)
-        self._system_worker = None
+        if self._system_worker is asyncio.current_task():
+            self._system_worker = None
 
     def _survives(self) -> bool:
         """Whether a worker goes on after a CancelledError which no interruption caused.
 
         While the session runs it came from the handler or what it awaits: an ordinary failure.
         """
-        if self._session is None or not self._session._running:
+        if self._session is None or not self._session.running:
             return False
         task = asyncio.current_task()
         while task is not None and task.uncancel():
             pass
         return True
 
-    def _halt(self, level: Level, speech_frames: tuple[type[Frame], ...]) -> None:
-        """Stop interruptible work and drop interruptible frames. Runs no code but the engine's."""
-        session = self.session
+    def _halt(self, level: Level) -> deque[Entry]:
+        """Stop interruptible work and drop interruptible frames. Runs no code but the engine's.
+
+        Returns:
+            The queue there was; whoever lets go of it frees what was dropped.
+        """
+        tasks = self.session.tasks
         for task in self._spawned:
-            session.abandon(task)
+            tasks.abandon(task)
         self._spawned.clear()
-        if self._queue:
-            dropped = self._queue
+        dropped = self._queue
+        if dropped:
             if level is Level.SPEECH:
                 # Text stays in its place: it passes by this stage once its turn comes.
                 self._queue = deque(
-                    e for e in dropped if not (e.frame.interruptible and isinstance(e.frame, speech_frames))
+                    e for e in dropped if not (e.frame.interruptible and isinstance(e.frame, SPEECH_FRAMES))
                 )
             elif self._kept:
                 self._queue = deque(e for e in dropped if not e.frame.interruptible)
             else:
                 self._queue = deque()
-            session.free_later(dropped)
         worker, current = self._worker, self._current
         if worker is not None and current is not None and current.frame.interruptible:
             self._worker = self._current = None
-            session.abandon(worker)
+            tasks.abandon(worker)
+        return dropped
 
     def _restart(self) -> None:
         """After a halt: go on with the frames that were kept."""
@@ -386,22 +441,32 @@ class Processor:
             else:
                 self._busy = IDLE
 
+    def _retire(self) -> None:
+        """The session closes: no frame that waits is begun on, whatever running work does."""
+        self._queue.clear()
+        self._system_queue.clear()
+        self._kept = 0
+        self._worker = self._system_worker = None
+        self._busy = IDLE
+
     async def _guard(self, coroutine: Coroutine[Any, Any, None]) -> None:
         try:
             await coroutine
-        except Exception as error:
+        except FAILURES as error:
             task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                logger.debug("{}: {!r} in interrupted work", self.name, error)
-            else:
+            if task is None or not task.cancelling():
                 self._fail(error, None)
+            elif isinstance(error, asyncio.CancelledError):
+                raise
+            else:
+                logger.debug("{}: {} in interrupted work", self.name, _describe(error))
 
     def _fail(self, error: BaseException, frame: Frame | None) -> None:
         if self._session is None:
-            logger.debug("{}: {!r} after the session", self.name, error)
+            logger.debug("{}: {} after the session", self.name, _describe(error))
             return
         where = f" on {frame.name}" if frame is not None else ""
-        text = f"{self.name}: {type(error).__name__}: {error}"
+        text = f"{self.name}: {_describe(error)}"
         if isinstance(error, BargeinError):  # it says itself what is wrong and what to do
             logger.error("{}{}", text, where)
         else:
@@ -425,6 +490,14 @@ class Processor:
         return f"<{name} {doing}{waiting}{system}>"
 
 
+# What a subclass must not use for itself: attributes that are set while attached, and whatever else there
+# is, except what a class overrides.
+ENGINE_STATE = Processor.__annotations__.keys() - vars(Processor).keys()
+ENGINE_NAMES: frozenset[str] = frozenset(
+    ENGINE_STATE | {name for name in vars(Processor) if name.startswith("_") and not name.startswith("__")}
+) - {"_label", "_handler_names"}
+
+
 class _Handler:
     __slots__ = ("is_async", "method", "wants_direction")
 
@@ -439,13 +512,22 @@ class _Handler:
         return lambda frame: method(frame, direction), self.is_async
 
 
+def _describe(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # of its own __str__
+        return type(error).__name__
+
+
 @lru_cache(maxsize=1000)
 def _shape(function: Callable[..., Any]) -> tuple[bool, bool]:
     """Whether a handler is async and whether it takes the direction; inspecting it takes 20 us."""
     return inspect.iscoroutinefunction(function), _arity(function) == 3
 
 
-def _check_parameters(cls: type, name: str, method: Callable[..., Any]) -> None:
+def _check_handler(cls: type, name: str, method: Callable[..., Any]) -> None:
+    if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
+        raise HandlerError(f"{cls.__name__}.{name}: a handler pushes frames with self.push, it yields none")
     if _arity(method) not in (2, 3):
         raise HandlerError(
             f"{cls.__name__}.{name}: a handler takes (self, frame) or (self, frame, direction), "

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from .testing import leak_check
+from .leaks import leak_check
 from .virtual_time import Deadlock, VirtualTimeLoop
 
 AsyncTest = Callable[..., Coroutine[Any, Any, object]]

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from loguru import logger
+
 
 @dataclass(slots=True, eq=False)
 class Response:
@@ -21,7 +23,7 @@ class Response:
         complete: The model has finished its text. Written by the session.
         finished: Nothing more of it will be said. Written by the session.
         error: What went wrong while it was made. Written by the session.
-        on_finished: Called with it, each once, when it is finished. Must not raise.
+        on_finished: Called with it, each once, when it is finished. What one raises is logged.
     """
 
     id: str
@@ -46,7 +48,10 @@ class Response:
         self.finished = True
         calls, self.on_finished = self.on_finished, []
         for call in calls:
-            call(self)
+            try:
+                call(self)
+            except Exception as error:
+                logger.opt(exception=error).error("{}: a callback of on_finished failed", self.id)
 
     @property
     def heard(self) -> str:
@@ -63,4 +68,7 @@ class Voice(Protocol):
     """The part of an output that an interruption must reach without an await."""
 
     def cut(self) -> None:
-        """Drop all interruptible audio; each response's `heard_to` is up to date. Must not raise."""
+        """Drop all interruptible audio; each response's `heard_to` is up to date.
+
+        What it raises is logged.
+        """

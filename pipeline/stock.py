@@ -6,7 +6,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     from pipecat.processors.aggregators.llm_response_universal import LLMAssistantAggregator
     from pipecat.services.llm_service import LLMService
-    from pipecat.services.stt_service import STTService
+    from pipecat.services.stt_service import SegmentedSTTService, STTService
     from pipecat.services.tts_service import InterruptibleTTSService, TTSService
     from pipecat.transports.base_output import BaseOutputTransport
 
@@ -16,5 +16,6 @@ __all__ = [
     "LLMAssistantAggregator",
     "LLMService",
     "STTService",
+    "SegmentedSTTService",
     "TTSService",
 ]

@@ -15,18 +15,11 @@ async def test_an_interrupted_answer_is_cut() -> None:
 from __future__ import annotations
 
 import asyncio
-import os
-import re
-import socket
-import stat
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar, overload
-from unittest.mock import ANY
 
-from .errors import BargeinError
 from .frames import (
     DOWNSTREAM,
     UPSTREAM,
@@ -39,61 +32,18 @@ from .frames import (
     StartFrame,
     SystemFrame,
 )
+from .leaks import Leaked, leak_check
+from .matchers import any_, describe_frame, like, mismatch, regex
 from .pipeline import Part, Pipeline
 from .processor import Processor, handles
-from .session import Observer, Session, SessionStats
-from .virtual_time import Deadlock, VirtualTimeLoop, describe_task, run_in_virtual_time, settle
+from .session import Observer, Session
+from .stats import SessionStats
+from .virtual_time import Deadlock, VirtualTimeLoop, run_in_virtual_time, settle
 
 FrameT = TypeVar("FrameT", bound=Frame)
 
 # How long `expect` waits unless told otherwise, s. In virtual time a long wait costs nothing.
-PATIENCE_S = 10.0
-
-
-class Leaked(BargeinError, AssertionError):
-    """Raised when tasks or sockets opened inside a leak check are left at its end."""
-
-
-# Matchers ------------------------------------------------------------------------------------------
-
-any_: Any = ANY
-
-
-class like:  # noqa: N801 - reads as a word of the assertion: text=like("yes please")
-    """Equal to any text with the same words: case, punctuation and spaces do not count."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, str) and _words(other) == _words(self.text)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"like({self.text!r})"
-
-
-class regex:  # noqa: N801
-    """Equal to any text in which the pattern is found."""
-
-    def __init__(self, pattern: str, flags: int = 0) -> None:
-        self.pattern = re.compile(pattern, flags)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, str) and self.pattern.search(other) is not None
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"regex({self.pattern.pattern!r})"
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())
-
-
-# A pipeline under test -----------------------------------------------------------------------------
+PATIENCE_S = 60.0
 
 
 class _Probe(Processor):
@@ -206,8 +156,8 @@ class PipelineTest:
             raise AssertionError(self._report(problem, probe)) from None
         frame = probe.frames[index]
         assert isinstance(frame, frame_type)
-        if (mismatch := _mismatch(frame, values, where)) is not None:
-            problem = f"the next {frame_type.__name__} {_name(direction)} has {mismatch}"
+        if (found := mismatch(frame, values, where)) is not None:
+            problem = f"the next {frame_type.__name__} {_name(direction)} has {found}"
             raise AssertionError(self._report(problem, probe))
         probe.taken = index + 1
         if isinstance(frame, ErrorFrame):
@@ -233,7 +183,7 @@ class PipelineTest:
         await self.advance(within)
         probe = self._probes[direction]
         for frame in probe.frames[probe.taken :]:
-            if isinstance(frame, frame_type) and _mismatch(frame, values, where) is None:
+            if isinstance(frame, frame_type) and mismatch(frame, values, where) is None:
                 problem = f"a {frame_type.__name__} left {_name(direction)}: {describe_frame(frame)}"
                 raise AssertionError(self._report(problem, probe))
 
@@ -317,37 +267,6 @@ class PipelineTest:
         if not probe.frames:
             lines.append("  nothing")
         return "\n".join([*lines, repr(self.session.pipeline)])
-
-
-def describe_frame(frame: Frame) -> str:
-    """The frame's name and what is in it, on one line; long values are cut."""
-    base = {field.name for field in fields(Frame)}
-    held = vars(frame)  # read past the properties of deprecated fields
-    values = [
-        f"{field.name}={_short(held[field.name])}"
-        for field in fields(frame)
-        if field.name not in base and held.get(field.name) is not None
-    ]
-    return f"{frame.name}({', '.join(values)})"
-
-
-def _short(value: object) -> str:
-    if isinstance(value, bytes):
-        return f"<{len(value)} bytes>"
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _mismatch(frame: FrameT, values: dict[str, Any], where: Callable[[FrameT], bool] | None) -> str | None:
-    for name, wanted in values.items():
-        if not hasattr(frame, name):
-            return f"no field {name}"
-        # The matcher on the left: its `==` decides.
-        if not wanted == getattr(frame, name):  # noqa: SIM201
-            return f"{name}={_short(getattr(frame, name))}, not {wanted!r}"
-    if where is not None and not where(frame):
-        return "not what `where` asks for"
-    return None
 
 
 def _name(direction: FrameDirection) -> str:
@@ -434,58 +353,6 @@ def _compare(probe: _Probe, expected: Sequence[type[Frame]]) -> None:
         return
     lines = [f"{_name(probe.outward)} came", *(f"  {describe_frame(frame)}" for frame in probe.frames)]
     raise AssertionError("\n".join([*lines, "instead of", *(f"  {t.__name__}" for t in expected)]))
-
-
-# Leaks ---------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def leak_check() -> AsyncIterator[None]:
-    """Fail if tasks or sockets that were opened inside the block are left at its end.
-
-    Other errors go first: a block that raises is not checked.
-
-    Raises:
-        Leaked: Some are left; names each.
-    """
-    tasks, sockets = asyncio.all_tasks(), _open_sockets()
-    yield
-    left: list[str] = []
-    # Closing a transport or ending a task takes the loop some rounds.
-    for _ in range(10):
-        await asyncio.sleep(0)
-        left = [describe_task(task) for task in asyncio.all_tasks() - tasks]
-        left += [f"  {name}" for fd, name in _open_sockets().items() if sockets.get(fd) != name]
-        if not left:
-            return
-    raise Leaked("\n".join(["left running or open; end each where it was started:", *sorted(left)]))
-
-
-def _open_sockets() -> dict[int, str]:
-    """The process's sockets by file descriptor, each with a name no later socket has."""
-    found: dict[int, str] = {}
-    # Linux and macOS list the process's own descriptors here; on other systems sockets are not checked.
-    try:
-        descriptors = [int(name) for name in os.listdir("/dev/fd")]
-    except OSError:
-        return found
-    for fd in descriptors:
-        try:
-            status = os.fstat(fd)
-            if stat.S_ISSOCK(status.st_mode):
-                found[fd] = f"socket fd {fd} (inode {status.st_ino}) {_addresses(fd)}"
-        except OSError:  # the descriptor of the listing itself
-            continue
-    return found
-
-
-def _addresses(fd: int) -> str:
-    with socket.socket(fileno=os.dup(fd)) as copy:
-        try:
-            peer = copy.getpeername()
-        except OSError:
-            return f"at {copy.getsockname()!r}"
-        return f"from {copy.getsockname()!r} to {peer!r}"
 
 
 __all__ = [

@@ -21,9 +21,10 @@ from .frames import (
     StartFrame,
     SystemFrame,
 )
+from .interruption import TOLD
 from .pipeline import Part, Pipeline
 from .processor import Processor, handles
-from .session import TOLD, Session
+from .session import Session
 from .work import ROOT, Work, current_work
 
 
@@ -72,7 +73,7 @@ class PipecatProcessor(FrameProcessor):
         await super().process_frame(frame, direction)
         if isinstance(frame, StartFrame):  # the session has had one of its own
             await self.push_frame(frame, direction)
-            self.session.create_task(self._push_on(), f"{self.name}.push_on")
+            self.session.tasks.create(self._push_on(), f"{self.name}.push_on")
         elif isinstance(frame, PipecatInterruptionFrame | SpeechOnlyInterruptionFrame):
             self._told = frame
             self._give(frame, direction)

@@ -4,6 +4,7 @@ from .bargein import BargeIn
 from .context import AssistantContext, Context, UserContext
 from .llm import LLM
 from .policies import Policies
+from .speech_ahead import SpeechAhead
 from .stt import STT
 from .tools import ToolCall, Tools, tool
 from .tts import TTS, Sentences
@@ -20,6 +21,7 @@ __all__ = [
     "Context",
     "Policies",
     "Sentences",
+    "SpeechAhead",
     "ToolCall",
     "Tools",
     "Turn",

@@ -18,10 +18,13 @@ class Backchannels:
         phrases: Acknowledgements, in any number and order.
         mumbles: What a hum or a hesitation is taken for by a recogniser; means nothing if it is all that
             was said, and was short.
+        objections: Words that are no backchannel if one reading of several has them: "that's wrong" is also
+            read as "that's right". No words that hums are taken for, as "no" is.
     """
 
     phrases: frozenset[str]
     mumbles: frozenset[str]
+    objections: frozenset[str]
 
 
 def _phrases(lines: str) -> frozenset[str]:
@@ -47,6 +50,7 @@ BACKCHANNELS = {
         ),
         # As Moonshine and Whisper write hums.
         mumbles=_phrases("you, but, and, the, a, it, it is, it's a, i, well, then, so, er, erm, oh no, eh"),
+        objections=_phrases("wrong, stop, wait, not, never, cancel, quiet, shut"),
     ),
 }
 

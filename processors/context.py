@@ -16,8 +16,11 @@ from pipecat.frames.frames import (
     FunctionCallResultFrame,
     FunctionCallsStartedFrame,
     LLMMessagesAppendFrame,
+    LLMThoughtEndFrame,
+    LLMThoughtStartFrame,
+    LLMThoughtTextFrame,
 )
-from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_context import LLMContext, LLMSpecificMessage
 
 from ..pipeline import Level, Processor, Response, handles
 from ..pipeline.frames import (
@@ -38,8 +41,10 @@ from ..pipeline.frames import (
 )
 from ..pipeline.session import INPUT
 from .history import Limits, Message, estimate_tokens
+from .pipecat_context import PipecatContext
 from .say import as_answer
 from .tools import RUNNING, as_text
+from .wellformed import wellformed
 
 # How an answer that was cut off ends in the context. A mark in words ("[interrupted]") is worse: a small
 # model takes to saying it.
@@ -77,7 +82,9 @@ class Context:
         speculate: bool = True,
         on_trimmed: Callable[[int], None] | None = None,
     ) -> None:
-        self.llm_context = LLMContext([{"role": "system", "content": f"{instructions} {INTERRUPTED_NOTE}"}])
+        self.llm_context = PipecatContext(
+            [{"role": "system", "content": f"{instructions} {INTERRUPTED_NOTE}"}]
+        )
         log = _Log(self.llm_context, Limits(max_messages, max_tokens, count_tokens), on_trimmed)
         self.user = UserContext(log, speculate)
         self.assistant = AssistantContext(log)
@@ -96,7 +103,7 @@ class _Log:
     """
 
     def __init__(
-        self, llm_context: LLMContext, limits: Limits, on_trimmed: Callable[[int], None] | None
+        self, llm_context: PipecatContext, limits: Limits, on_trimmed: Callable[[int], None] | None
     ) -> None:
         self.llm_context = llm_context
         self.inputs: list[asyncio.Future[Response]] = []
@@ -144,7 +151,8 @@ class UserContext(Processor):
 
     @handles(TranscriptionFrame)
     def hear(self, frame: TranscriptionFrame) -> None:
-        self._said.append((frame.timestamp, frame.text))
+        if frame.text.strip():
+            self._said.append((frame.timestamp, frame.text))
         self.push(frame)
 
     @handles(EagerTranscriptionFrame)
@@ -178,14 +186,15 @@ class UserContext(Processor):
     @handles(LLMMessagesAppendFrame)
     def append(self, frame: LLMMessagesAppendFrame) -> None:
         """Typed input, or whatever an application adds."""
-        for message in cast("list[Message]", frame.messages):
+        messages = [m for m in cast("list[Message]", frame.messages) if not _is_blank(m)]
+        for message in messages:
             if message["role"] == "user" and isinstance(message["content"], str):
                 self._ask(None, message["content"])
             else:
                 self._log.messages.append(message)
         if INPUT in frame.metadata:
             self._log.inputs.append(frame.metadata[INPUT])
-        if frame.run_llm:
+        if frame.run_llm and (messages or not frame.messages):
             self._request()
 
     def _ask(self, timestamp: str | None, text: str) -> None:
@@ -229,11 +238,17 @@ class UserContext(Processor):
         self.push(LLMContextFrame(self._log.llm_context))
 
 
+def _is_blank(message: Message) -> bool:
+    """Whether it is a question without words, which providers refuse, then and in every later request."""
+    content = message.get("content")
+    return message["role"] == "user" and isinstance(content, str) and not content.strip()
+
+
 def _put_in(inputs: list[tuple[str, str]], timestamp: str | None, text: str) -> str:
     """Add to the inputs of a question where it was spoken; returns the question."""
     if timestamp is None:
         timestamp = inputs[-1][0] if inputs else ""
-    insort_right(inputs, (timestamp, text), key=itemgetter(0))
+    insort_right(inputs, (timestamp, wellformed(text)), key=itemgetter(0))
     return " ".join(text for _, text in inputs)
 
 
@@ -250,6 +265,7 @@ class _Part:
         text, at = self.text, self.voice_stopped_at
         if at is not None:
             text = text[:at].rstrip() + SPEECH_STOPPED_MARK + text[at:]
+        text = wellformed(text)
         if "tool_calls" not in self.message:
             self.message["content"] = text
         elif text.strip():
@@ -265,6 +281,7 @@ class _Answer:
     response: Response
     replies: bool  # to what is in the context; else it was given
     parts: list[_Part] = field(default_factory=list)
+    lead: str = ""  # blank text that came last and is in no part: it belongs to the next
     voice_stopped: bool = False  # the rest of it is text only
 
     @property
@@ -273,6 +290,11 @@ class _Answer:
         text = "".join(part.text for part in self.parts)
         heard = self.response.heard.strip() == text.strip()
         return self.response.complete and (heard or self.voice_stopped)
+
+    @property
+    def only_shown(self) -> bool:
+        """Whether it has words none of which were given to a voice, as for a client that wants text."""
+        return not self.response.text and any(part.text for part in self.parts)
 
     def heard(self) -> list[str]:
         """What was heard of each part."""
@@ -286,7 +308,7 @@ class _Answer:
 
     def add_part(self, message: Message) -> _Part:
         """Begin a part; the first text behind the end of the voice says so."""
-        part = _Part(message)
+        part, self.lead = _Part(message, self.lead), ""
         if self.voice_stopped and all(p.voice_stopped_at is None for p in self.parts):
             part.voice_stopped_at = 0
         self.parts.append(part)
@@ -313,10 +335,13 @@ class AssistantContext(Processor):
         self._log = log
         self._answers: dict[str, _Answer] = {}  # by response id, oldest first
         self._pending: dict[str, Message] = {}  # results of calls that still run, by call id
+        self._thought = ""  # the thought that is coming
+        self._thinks: str | None = None  # the provider that wants it back, if one does
 
     @handles(LLMFullResponseStartFrame)
     def begin(self, frame: LLMFullResponseStartFrame) -> None:
         if self.response is not None:
+            self._log.llm_context.begin_answer()
             self._claim_inputs(self._add_answer(self.response, replies=True))
         self.push(frame)
 
@@ -324,10 +349,29 @@ class AssistantContext(Processor):
     def add(self, frame: LLMTextFrame) -> None:
         answer = self._answers.get(self.response.id) if self.response is not None else None
         if answer is not None and frame.append_to_context:
-            part = self._part(answer)
-            part.text += frame.text
-            part.write()
+            self._write(answer, frame.text)
         self.push(frame)
+
+    @handles(LLMThoughtStartFrame, LLMThoughtTextFrame, LLMThoughtEndFrame)
+    def think(self, frame: LLMThoughtStartFrame | LLMThoughtTextFrame | LLMThoughtEndFrame) -> None:
+        if isinstance(frame, LLMThoughtStartFrame):
+            self._thought, self._thinks = "", frame.llm if frame.append_to_context else None
+        elif isinstance(frame, LLMThoughtTextFrame):
+            self._thought += frame.text
+        elif self._thinks is not None:
+            thought = {"type": "thought", "text": self._thought, "signature": frame.signature}
+            self._log.llm_context.note(LLMSpecificMessage(self._thinks, thought), leads=True)
+        self.push(frame)
+
+    @handles(LLMMessagesAppendFrame)
+    def note(self, frame: LLMMessagesAppendFrame, direction: FrameDirection) -> None:
+        """What a provider wants back with the conversation, such as Gemini's signatures."""
+        notes = [m for m in frame.messages if isinstance(m, LLMSpecificMessage)]
+        if len(notes) < len(frame.messages):
+            self.push(frame, direction)
+            return
+        for note in notes:
+            self._log.llm_context.note(note)
 
     @handles(TTSSpeakFrame)
     def say(self, frame: TTSSpeakFrame) -> None:
@@ -366,7 +410,7 @@ class AssistantContext(Processor):
     def returned(self, frame: FunctionCallResultFrame) -> None:
         result = self._pending.pop(frame.tool_call_id, None)
         if result is not None:
-            result["content"] = as_text(frame.result)
+            result["content"] = _result_text(frame.result)
             self._log.trim()
         self.push(frame)
 
@@ -381,7 +425,8 @@ class AssistantContext(Processor):
             if answer.ended or not answer.response.interruptible:
                 continue
             if frame.level is Level.SPEECH:
-                answer.stop_voice()
+                if not answer.only_shown:
+                    answer.stop_voice()
             else:
                 self._cut(answer)
                 del self._answers[response_id]
@@ -398,15 +443,23 @@ class AssistantContext(Processor):
             answer.response.on_finished += [partial(_resolve, waiting) for waiting in self._log.inputs]
             self._log.inputs.clear()
 
-    def _part(self, answer: _Answer) -> _Part:
-        """Where the answer's text goes: what is said while tools run belongs to the message that called."""
-        if answer.parts:
-            calls = answer.parts[-1].message.get("tool_calls", [])
-            if not calls or any(call["id"] in self._pending for call in calls):
-                return answer.parts[-1]
-        self._claim_inputs(answer)
-        self._log.messages.append({"role": "assistant"})
-        return answer.add_part(self._log.messages[-1])
+    def _write(self, answer: _Answer, text: str) -> None:
+        if not self._goes_on(answer):
+            if not text.strip():  # an answer without words leaves no message
+                answer.lead += text
+                return
+            self._claim_inputs(answer)
+            self._log.messages.append({"role": "assistant"})
+            answer.add_part(self._log.messages[-1])
+        answer.parts[-1].text += text
+        answer.parts[-1].write()
+
+    def _goes_on(self, answer: _Answer) -> bool:
+        """Whether text belongs to the last part: what is said while tools run goes to what called them."""
+        if not answer.parts:
+            return False
+        calls = answer.parts[-1].message.get("tool_calls", [])
+        return not calls or any(call["id"] in self._pending for call in calls)
 
     def _cut(self, answer: _Answer) -> None:
         if answer.voice_stopped:  # all of it was heard or shown
@@ -417,7 +470,8 @@ class AssistantContext(Processor):
             return
         mark = INTERRUPTED_MARK
         # Without a voice, what was shown counts as heard.
-        known = answer.heard() if self.session.voices else [part.text for part in answer.parts]
+        spoken = self.session.voices and not answer.only_shown
+        known = answer.heard() if spoken else [part.text for part in answer.parts]
         for part, heard in list(zip(answer.parts, known, strict=True))[::-1]:
             words = heard.rstrip()
             if words:
@@ -428,6 +482,14 @@ class AssistantContext(Processor):
             else:
                 messages = self._log.messages
                 messages[:] = [m for m in messages if m is not part.message]
+
+
+def _result_text(result: object) -> str:
+    """What stock services' functions return may be anything."""
+    try:
+        return as_text(result)
+    except ValueError as error:
+        return f"Error: the result cannot be written as JSON: {error}"
 
 
 def _resolve(waiting: asyncio.Future[Response], response: Response) -> None:

@@ -21,8 +21,8 @@ CONFIRM_S = 0.2
 # When the user has fallen silent and the recogniser tells no words, there are none after so long, s.
 PATIENCE_S = 0.4
 
-# A second reading is waited for longer, s: the first one's words are known, and without it they interrupt.
-SECOND_PATIENCE_S = 0.7
+# Further readings are waited for longer, s: the first one's words are known, and without them they interrupt.
+READINGS_PATIENCE_S = 0.7
 
 # No hold lasts longer, s, whatever the policies say.
 LONGEST_HOLD_S = 5.0
@@ -92,7 +92,7 @@ class Speech:
         words: What was said so far in this turn.
         words_s: How much speech there was when they were told, s: they cover no more than that.
         change: How much its sound changes, bels, as `Steadiness` has it; None while that is unknown.
-        again: What a second reading makes of this stretch; "" if there was none.
+        again: What further readings make of this stretch, as far as they are there.
         level_db: How loud it is beside the user's usual speech; None while that is unknown.
     """
 
@@ -102,7 +102,7 @@ class Speech:
     ended: bool = False
     words: str = ""
     words_s: float = 0.0
-    again: str = ""
+    again: tuple[str, ...] = ()
     level_db: float | None = None
     change: float | None = None
 
@@ -123,8 +123,8 @@ class _Overlap:
     words: str = ""
     words_s: float = 0.0  # as in Speech
     complete: bool = False  # the words were told since the user fell silent
-    again: str = ""  # as in Speech
-    unread: bool = False  # a second reading is on its way
+    again: tuple[str, ...] = ()  # as in Speech
+    unread: int = 0  # further readings on their way
     ended: bool = False
     decided: bool = False  # the rest of it needs no decision
     interrupted: bool = False  # it has interrupted the bot
@@ -133,6 +133,12 @@ class _Overlap:
         """How long it is."""
         until = now if self.silent_since is None else self.silent_since
         return max(0.0, until - self.onset)
+
+    def go_on(self) -> None:
+        """The user speaks on: no reading of what was said until now covers all of it."""
+        self.silent_since = None
+        self.complete = False
+        self.unread, self.again = 0, ()
 
 
 class Decider:
@@ -226,22 +232,21 @@ class Decider:
         """The VAD is sure of it."""
         overlap = self._current(now, onset)
         overlap.confirmed = True
-        overlap.silent_since = self._resume_at = None
-        overlap.complete = overlap.unread = False
+        overlap.go_on()
+        self._resume_at = None
         return self._judge(now)
 
-    def paused(self, now: float, since: float, *, second: bool = False) -> list[Decision]:
-        """The user fell silent at `since`, perhaps for a moment; `second` announces a second reading."""
+    def paused(self, now: float, since: float, *, readings: int = 0) -> list[Decision]:
+        """The user fell silent at `since`, perhaps for a moment; so many further readings will be told."""
         if self._overlap is not None:
             self._overlap.silent_since = since
-            self._overlap.unread = second
+            self._overlap.unread = readings
         return self._judge(now)
 
     def resumed(self, now: float) -> list[Decision]:
         """It was for a moment."""
         if self._overlap is not None:
-            self._overlap.silent_since = None
-            self._overlap.complete = self._overlap.unread = False
+            self._overlap.go_on()
         return self._judge(now)
 
     def speech_stopped(self, now: float) -> list[Decision]:
@@ -264,9 +269,10 @@ class Decider:
         return self._judge(now)
 
     def read_again(self, now: float, words: str) -> list[Decision]:
-        """What the second reading made of the stretch that has just ended."""
+        """What one of the further readings made of the stretch that has just ended."""
         if self._overlap is not None and self._overlap.unread:
-            self._overlap.again, self._overlap.unread = words, False
+            self._overlap.again += (words,)
+            self._overlap.unread -= 1
         return self._judge(now)
 
     # What else happens -----------------------------------------------------------------------------
@@ -326,7 +332,7 @@ class Decider:
             return False
         if overlap.complete and not overlap.unread:
             return True
-        patience_s = SECOND_PATIENCE_S if overlap.complete else PATIENCE_S
+        patience_s = READINGS_PATIENCE_S if overlap.complete else PATIENCE_S
         return self._now - overlap.silent_since >= patience_s
 
     def _wanted(self, overlap: _Overlap) -> Decision:

@@ -10,9 +10,25 @@ from typing import Any
 Message = dict[str, Any]
 
 
+PICTURE_TOKENS = 1_000  # about what a picture of 640 x 480 takes; providers differ by a factor of ten
+
+
+def characters(message: Message) -> int:
+    """The characters of a message's text and tool calls; pictures have none."""
+    content = message.get("content") or ""
+    texts = [content] if isinstance(content, str) else [part.get("text", "") for part in content]
+    return sum(map(len, texts)) + len(str(message.get("tool_calls", "")))
+
+
 def estimate_tokens(message: Message) -> int:
-    """A quarter of the characters in a message: what English text takes with common tokenizers."""
-    return math.ceil(sum(len(str(value)) for value in message.values()) / 4)
+    """A quarter of a message's characters, which is what English text takes with common tokenizers.
+
+    A picture counts as `PICTURE_TOKENS`.
+    """
+    about = sum(len(str(value)) for name, value in message.items() if name not in ("content", "tool_calls"))
+    content = message.get("content")
+    pictures = sum(part["type"] != "text" for part in content) if isinstance(content, list) else 0
+    return math.ceil((about + characters(message)) / 4) + pictures * PICTURE_TOKENS
 
 
 @dataclass(frozen=True)
@@ -46,13 +62,13 @@ class Limits:
         says little and some models' templates refuse it.
         """
         prompt = next((i for i, m in enumerate(messages) if not _is_instruction(m)), len(messages))
-        units = _units(messages[prompt:])
-        question = max((i for i, unit in enumerate(units) if _role(unit[0]) == "user"), default=-1)
+        units = units_of(messages[prompt:])
+        question = max((i for i, unit in enumerate(units) if role_of(unit[0]) == "user"), default=-1)
         count = len(messages) - prompt
         tokens = 0 if self.max_tokens is None else sum(map(self.count_tokens, messages))
         kept: list[Message] = list(messages[:prompt])
         for index, unit in enumerate(units):
-            begins_well = index == 0 or index > question or _role(unit[0]) == "user"
+            begins_well = index == 0 or index > question or role_of(unit[0]) == "user"
             if self._fits(count, tokens) and begins_well:
                 return kept + [m for unit in units[index:] for m in unit]
             if index in (question, len(units) - 1):
@@ -68,11 +84,11 @@ class Limits:
         )
 
 
-def _units(messages: Sequence[Message]) -> list[list[Message]]:
+def units_of(messages: Sequence[Message]) -> list[list[Message]]:
     """Messages that stay or go together."""
     units: list[list[Message]] = []
     for message in messages:
-        if _role(message) == "tool" and units:
+        if role_of(message) == "tool" and units:
             units[-1].append(message)
         else:
             units.append([message])
@@ -80,11 +96,12 @@ def _units(messages: Sequence[Message]) -> list[list[Message]]:
 
 
 def _is_instruction(message: Message) -> bool:
-    return _role(message) in ("system", "developer")
+    return role_of(message) in ("system", "developer")
 
 
-def _role(message: Message) -> str:
+def role_of(message: Message) -> str:
+    """Whose message it is."""
     return str(message["role"])
 
 
-__all__ = ["Limits", "Message", "estimate_tokens"]
+__all__ = ["Limits", "Message", "characters", "estimate_tokens", "role_of", "units_of"]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, overload
-from uuid import uuid4
 
 from loguru import logger
 from pipecat.frames.frames import FunctionCallFromLLM, FunctionCallsStartedFrame, MetricsFrame
-from pipecat.metrics.metrics import LLMTokenUsage, LLMUsageMetricsData, TTFBMetricsData
+from pipecat.metrics.metrics import TTFBMetricsData
 
 from ..pipeline import BargeinError, Processor, Response, handles
 from ..pipeline.frames import (
@@ -20,10 +18,10 @@ from ..pipeline.frames import (
     LLMContextFrame,
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
-    LLMTextFrame,
     SpeculationFrame,
 )
-from .services.chat import Call, ChatModel, Usage
+from .completion import Completion
+from .services.chat import Call, ChatModel, Thought
 from .services.fallback import Fallback
 from .services.openai_chat import ChatCompletions
 from .speculation import Speculation
@@ -40,6 +38,10 @@ class CallsNotRecorded(BargeinError, RuntimeError):
 
 class LLM(Processor):
     """Answers each LLMContextFrame with a stream of LLMTextFrames between a start and an end frame.
+
+    What the model thinks leaves as Pipecat's LLMThoughtTextFrames, between a start and an end of their own;
+    the arguments of a tool call, as they are written, as ToolInputFrames; what it names as its sources as
+    SourceFrames. None of these is spoken.
 
     A full interruption closes the HTTP connection, so that the server stops generating. The tools that
     an answer calls run side by side, and their results go back to the model before it goes on; each call
@@ -177,30 +179,22 @@ class LLM(Processor):
             if ahead is not None:
                 self._throw_away(ahead)
             pieces = self._chat.stream(messages, self._tools.schemas, "auto" if may_call else "none")
-        asked: list[Call] = []
-        text = ""
+        completion = Completion(self.push, context.messages, self.name, self._chat.model)
         grown = False
         async with aclosing(pieces):
             async for piece in pieces:
-                if began is not None:
+                if began is not None and not isinstance(piece, Thought):
                     grown = _copy(context) != messages
                     if grown:
                         break
                     self._tell_ttfb(loop.time() - began)
                     began = None
-                if isinstance(piece, Call):
-                    asked.append(piece)
-                elif isinstance(piece, Usage):
-                    self._tell_usage(piece)
-                else:
-                    self.tokens += 1
-                    text = piece
-                    self.push(LLMTextFrame(text))
+                self.tokens += isinstance(piece, str)
+                completion.take(piece)
+        completion.end()
         if grown:  # what came while the model was thinking belongs to the question
             return await self._generate(context, may_call)
-        if asked and text and not text.endswith("\n"):
-            self.push(LLMTextFrame("\n"))  # so that what was said so far is spoken while the tools run
-        return asked
+        return completion.calls
 
     async def _ask_ahead(self, speculation: Speculation) -> None:
         pieces = self._chat.stream(speculation.messages, self._tools.schemas)
@@ -216,17 +210,6 @@ class LLM(Processor):
         data = TTFBMetricsData(processor=self.name, model=self._chat.model, value=seconds)
         self.push(MetricsFrame([data]))
 
-    def _tell_usage(self, usage: Usage) -> None:
-        tokens = LLMTokenUsage(
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            total_tokens=usage.prompt_tokens + usage.completion_tokens,
-            cache_read_input_tokens=usage.cached_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
-        )
-        data = LLMUsageMetricsData(processor=self.name, model=self._chat.model, value=tokens)
-        self.push(MetricsFrame([data]))
-
     def _forget(self) -> None:
         if self._speculation is not None:
             self._throw_away(self._speculation)
@@ -238,15 +221,7 @@ class LLM(Processor):
 
     async def _call(self, asked: list[Call], context: LLMContext, response: Response) -> list[ToolCall]:
         """Record the calls, run them side by side and wait until each has its result."""
-        taken = {m.get("tool_call_id") for m in context.messages if isinstance(m, dict)}
-        calls: list[ToolCall] = []
-        for a in asked:
-            # Some servers give no ids, or count from 0 in each answer.
-            call_id = a.id if a.id and a.id not in taken else f"call_{uuid4().hex[:12]}"
-            taken.add(call_id)
-            # A name that breaks the rule would make each later request invalid.
-            name = re.sub(r"[^A-Za-z0-9_-]", "_", a.name)[:64] or "unnamed"
-            calls.append(ToolCall(self, self._tools, call_id, name, a.arguments))
+        calls = [ToolCall(self, self._tools, call.id, call.name, call.arguments) for call in asked]
         self.broadcast(
             FunctionCallsStartedFrame,
             function_calls=[FunctionCallFromLLM(c.name, c.id, c.arguments, context) for c in calls],

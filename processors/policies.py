@@ -63,8 +63,8 @@ class MinimumWords:
 class BackchannelWords:
     """Tells backchannels by their words; what is short may be a mumble too.
 
-    One reading of two is enough: a recogniser takes a hum for a word, and for another one the next time, but
-    hardly ever a word for a hum.
+    One reading of several is enough, if none objects: a recogniser takes a hum for a word, and for another
+    one the next time, but hardly ever a word for a hum.
 
     Args:
         language: A key of `BACKCHANNELS`.
@@ -82,7 +82,10 @@ class BackchannelWords:
         phrases = self._words.phrases
         if speech.seconds * 1000 <= self._mumble_ms:
             phrases |= self._words.mumbles
-        return any(consists_of(reading, phrases) for reading in (speech.words, speech.again))
+        readings = (speech.words, *speech.again)
+        if any(self._words.objections.intersection(normalized(reading)) for reading in readings):
+            return False
+        return any(consists_of(reading, phrases) for reading in readings)
 
 
 @dataclass(frozen=True)

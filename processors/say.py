@@ -8,13 +8,15 @@ from ..pipeline.frames import (
     LLMTextFrame,
     TTSSpeakFrame,
 )
+from .wellformed import wellformed
 
 
 def as_answer(
     frame: TTSSpeakFrame,
 ) -> tuple[LLMFullResponseStartFrame, LLMTextFrame, LLMFullResponseEndFrame]:
     """The frames of an answer that consists of this text; uninterruptible if the frame is."""
-    start, text, end = LLMFullResponseStartFrame(), LLMTextFrame(frame.text), LLMFullResponseEndFrame()
+    start, end = LLMFullResponseStartFrame(), LLMFullResponseEndFrame()
+    text = LLMTextFrame(wellformed(frame.text))
     text.append_to_context = frame.append_to_context
     start.interruptible = text.interruptible = end.interruptible = frame.interruptible
     return start, text, end

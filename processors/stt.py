@@ -190,9 +190,6 @@ class STT(Processor):
             utterance.feed(frame.audio)
             # Nobody recognised anything of it while it was spoken.
             text = await self._final(utterance, FINISH_S + len(frame.audio) / 32_000)
-        except asyncio.CancelledError:
-            utterance.cancel()
-            raise
         except Exception as error:
             if not frame.transcript.done():
                 frame.transcript.set_exception(error)
@@ -201,9 +198,14 @@ class STT(Processor):
                 frame.transcript.set_result(text)
 
     async def _final(self, utterance: Utterance, limit_s: float = FINISH_S) -> str:
+        text: str | None = None
         try:
             async with asyncio.timeout(limit_s):
-                return (await utterance.finish()).strip()
+                text = (await utterance.finish()).strip()
         except TimeoutError as error:
             problem = f"no final transcript within {limit_s:.0f} s; is the recogniser up?"
             raise TranscriptionTimeout(problem) from error
+        finally:
+            if text is None:  # nobody waits for it any more
+                utterance.cancel()
+        return text

@@ -11,6 +11,7 @@ from sentencex import segment  # type: ignore[import-untyped]
 # The length at which text without an end is cut, and the least a first piece that ends at a comma must
 # have, in characters; a wide (CJK) character counts as three, being about a syllable or a word.
 LIMIT: Final = 200
+MIN_LIMIT: Final = 20
 FIRST_CLAUSE: Final = 24
 
 # How far behind a possible end the text is looked at, in characters.
@@ -38,7 +39,7 @@ class SentenceSplitter:
     """Cuts a stream of text into sentences, list items and, where there are none, clauses.
 
     The pieces, in order, are the text, character by character. White space leads the next piece.
-    Each piece from `feed` has a letter or a digit, unless it is a run of `LIMIT` other characters.
+    Each piece from `feed` has a letter or a digit, unless it is a run of `limit` other characters.
     The first piece of a text may end at a comma already, so that speech begins early.
 
     How the text is cut into chunks does not matter, with one exception made for latency: when a chunk
@@ -48,10 +49,19 @@ class SentenceSplitter:
 
     Args:
         language: A language code that sentencex knows, for its abbreviations.
+        least: What is shorter waits for what follows, in characters; but not the first piece, nor the last.
+        limit: Text without an end is cut here, in characters.
+
+    Raises:
+        ValueError: The limit is less than 20 characters, or than `least`.
     """
 
-    def __init__(self, language: str = "en") -> None:
+    def __init__(self, language: str = "en", *, least: int = 1, limit: int = LIMIT) -> None:
+        if limit < max(least, MIN_LIMIT):
+            raise ValueError(f"pieces of at most {limit} characters, and at least {least}, cannot be cut")
         self._language = language
+        self._least = least
+        self._limit = limit
         self.clear()
 
     def clear(self) -> None:
@@ -79,7 +89,7 @@ class SentenceSplitter:
         pieces: list[str] = []
         start = 0
         while True:
-            window = text[start : start + LIMIT + LOOKAHEAD]
+            window = text[start : start + self._limit + LOOKAHEAD]
             end = self._end(window, final and start + len(window) == len(text))
             if end is None:
                 break
@@ -93,12 +103,12 @@ class SentenceSplitter:
 
     def _end(self, text: str, final: bool) -> int | None:
         """Where the first piece of `text` ends; None if that depends on what comes."""
-        limit = _limit(text)
+        limit = _limit(text, self._limit)
         for mark in _MARK.finditer(text):
             end = mark.start() if mark["newline"] else mark.end()
             if limit is not None and mark.end() > limit:
                 break
-            if not _worth_saying(text[:end]):
+            if not _worth_saying(text[:end]) or not (self._first or _weight(text[:end]) >= self._least):
                 continue
             ends = self._ends(text[:end], mark, text[end:], final)
             if ends is None:
@@ -223,14 +233,14 @@ def _weight(text: str) -> int:
     return len(text) if text.isascii() else sum(map(_width, text))
 
 
-def _limit(text: str) -> int | None:
-    """How many characters of `text` fit into a piece; None if all do."""
-    if len(text) * (1 if text.isascii() else 3) <= LIMIT:
+def _limit(text: str, most: int) -> int | None:
+    """How many characters of `text` fit into a piece of so much weight; None if all do."""
+    if len(text) * (1 if text.isascii() else 3) <= most:
         return None
     weight = 0
     for index, character in enumerate(text):
         weight += _width(character)
-        if weight > LIMIT:
+        if weight > most:
             return index
     return None
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import docstring_parser
@@ -25,6 +26,9 @@ from pydantic_core import to_json
 
 from ..pipeline import DOWNSTREAM, BargeinError, Processor, Session
 from ..pipeline.frames import Frame, FrameDirection, LLMTextFrame
+from ..pipeline.processor import FAILURES
+from .threads import OwnThreads
+from .wellformed import wellformed
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,6 +39,9 @@ TIMEOUT_S = 30.0
 
 # What a function may be called: OpenAI's rule, which other servers share.
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+# For functions that are no coroutines. They may hang for ever, and nothing can end them.
+THREADS = OwnThreads("tool")
 
 # Results that no tool returned. They are written for the model.
 RUNNING = "The call is still running. Its result will stand here when it is done."
@@ -226,9 +233,9 @@ class ToolCall:
         except BadArguments as error:
             self._fail(str(error))
             return
-        self._task = self.session.create_task(self._run(self._tool, values), f"tool.{self.name}")
+        self._task = self.session.tasks.create(self._run(self._tool, values), f"tool.{self.name}")
         timer = self._loop.call_later(self._tool.timeout_s, self._expire)
-        self._task.add_done_callback(lambda _: timer.cancel())
+        self._task.add_done_callback(lambda _: self._ended(timer))
 
     def interrupt(self) -> None:
         """A full interruption: everything that must be done at once. The tool is not waited for."""
@@ -270,9 +277,14 @@ class ToolCall:
         self._abandon()
         self._fail(f"{self.name} was given up after {self._tool.timeout_s:g} s")
 
+    def _ended(self, timer: asyncio.TimerHandle) -> None:
+        timer.cancel()
+        if not self.settled.done() and self.session.running:  # else `LLM.stop` says so
+            self._fail(f"{self.name} ended without a result")
+
     def _abandon(self) -> None:
         if self._task is not None and not self._task.done():
-            self.session.abandon(self._task)
+            self.session.tasks.abandon(self._task)
 
     async def _run(self, tool: Tool, values: dict[str, Any]) -> None:
         if tool.call_parameter is not None:
@@ -281,14 +293,15 @@ class ToolCall:
             if inspect.iscoroutinefunction(tool.function):
                 result = as_text(await tool.function(**values)) if self._begin() else ""
             else:
-                outcome = await asyncio.to_thread(self._run_in_thread, tool.function, values)
+                work = partial(copy_context().run, self._run_in_thread, tool.function, values)
+                outcome = await self._loop.run_in_executor(THREADS, work)
                 result = outcome if isinstance(outcome, str) else as_text(await outcome)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
             self._fail_with(error)  # the tool's own doing
-        except (Exception, SystemExit) as error:  # a tool that calls sys.exit() must not end the process
+        except FAILURES as error:  # a tool that calls sys.exit() must not end the process
             self._fail_with(error)
         else:
             self.settle(result)
@@ -322,8 +335,7 @@ def as_text(result: object) -> str:
     if result is None:
         return "Done."
     text = result if isinstance(result, str) else to_json(result).decode()
-    # A lone surrogate could not be sent, and would spoil every request from then on.
-    return text.encode("utf-8", "replace").decode()
+    return wellformed(text)
 
 
 def _make_tool(function: Callable[..., Any]) -> Tool:
@@ -336,6 +348,8 @@ def _make_tool(function: Callable[..., Any]) -> Tool:
         raise BadTool(
             f"{name}: its type hints cannot be read: {error}; define them at module level"
         ) from error
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise BadTool(f"{name}: a tool returns its result, it yields none")
     doc = docstring_parser.parse(inspect.getdoc(function) or "")
     described = {p.arg_name: p.description for p in doc.params}
     call_parameter = None

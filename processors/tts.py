@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right, insort
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 from typing import Protocol
 
 from pipecat.utils.text.base_text_aggregator import TextType
@@ -22,7 +26,7 @@ from ..pipeline.frames import (
 )
 from .say import as_answer
 from .services.fallback import Fallback
-from .text import SentenceSplitter
+from .text import LIMIT, SentenceSplitter
 
 
 class WordTime(Protocol):
@@ -57,11 +61,19 @@ class Sentences(Processor):
     """Cuts each answer into pieces that can be spoken, and passes its text on for display.
 
     Put it before the TTS. It writes `response.text`, the text that was given to be spoken.
+
+    Args:
+        min_chars: Pieces shorter than this are put together with what follows them, but not the first one
+            of an answer, with which the voice begins. What was heard is known less exactly for it, if the
+            voice tells no times of words.
+        max_chars: Text without an end is cut here.
     """
 
     stage = Stage.SPEECH
 
-    def __init__(self) -> None:
+    def __init__(self, min_chars: int = 1, max_chars: int = LIMIT) -> None:
+        self._new_splitter = partial(SentenceSplitter, least=min_chars, limit=max_chars)
+        self._new_splitter()  # refuses what does not fit
         self._answers: dict[Response, _Cut] = {}  # those whose text is not complete
 
     @handles(LLMTextFrame)
@@ -72,7 +84,7 @@ class Sentences(Processor):
         self.push(frame)
         if response is not None and spoken:
             response.text += frame.text
-            cut = self._answers.setdefault(response, _Cut())
+            cut = self._answers.setdefault(response, _Cut(self._new_splitter()))
             self._speak(cut, cut.splitter.feed(frame.text), frame.interruptible)
 
     @handles(LLMFullResponseEndFrame)
@@ -100,14 +112,15 @@ class Sentences(Processor):
             sentence = SentenceFrame(piece, TextType.SENTENCE, start=cut.position)
             sentence.interruptible = interruptible
             cut.position += len(piece)
-            self.push(sentence)
+            if piece.strip():
+                self.push(sentence)
 
 
 @dataclass
 class _Cut:
     """How far the text of one answer has been cut into sentences."""
 
-    splitter: SentenceSplitter = field(default_factory=SentenceSplitter)
+    splitter: SentenceSplitter
     position: int = 0  # characters that left
 
 
@@ -127,15 +140,16 @@ class TTS(Processor):
 
     @handles(SentenceFrame)
     async def speak(self, frame: SentenceFrame) -> None:
-        speech = self._voice.synthesize(frame.text)
-        before = 0  # samples of this sentence pushed so far
+        speech: AsyncGenerator[SpeechChunk, None] = frame.speech or self._voice.synthesize(frame.text)
+        words = _Words(frame)
         try:
             async for chunk in speech:
-                self._push_audio(chunk.pcm, chunk.sample_rate, frame, self._marks(chunk, frame, before))
-                before += len(chunk.pcm) // 2
+                marks = words.take(chunk)
+                if chunk.pcm or marks:
+                    self._push_audio(chunk.pcm, chunk.sample_rate, frame, marks)
         finally:
             await speech.aclose()
-        if before:  # the sentence has been heard to its end, whatever words are known of it
+        if words.samples:  # the sentence has been heard to its end, whatever words are known of it
             self._push_audio(b"", chunk.sample_rate, frame, ((0, frame.start + len(frame.text)),))
 
     @handles(LLMFullResponseStartFrame)
@@ -151,17 +165,40 @@ class TTS(Processor):
         self.push(stopped)
         self.push(frame)
 
-    @staticmethod
-    def _marks(chunk: SpeechChunk, sentence: SentenceFrame, before: int) -> tuple[tuple[int, int], ...]:
-        rate = chunk.sample_rate
-        return tuple((int(w.end_s * rate) - before, sentence.start + w.end) for w in chunk.words)
-
     def _push_audio(
         self, pcm: bytes, sample_rate: int, sentence: SentenceFrame, marks: tuple[tuple[int, int], ...]
     ) -> None:
         audio = SpokenAudioFrame(pcm, sample_rate, 1, _id(self.response), marks)
         audio.interruptible = sentence.interruptible
         self.push(audio)
+
+
+class _Words:
+    """The words of one sentence, on their way to the audio in which they end.
+
+    Some voices tell the times of all words before they send the audio, some tell impossible ones.
+
+    Attributes:
+        samples: Of the sentence's audio so far.
+    """
+
+    def __init__(self, sentence: SentenceFrame) -> None:
+        self.samples = 0
+        self._sentence = sentence
+        self._to_come: list[tuple[int, int]] = []  # sample of the sentence, character of the response
+
+    def take(self, chunk: SpeechChunk) -> tuple[tuple[int, int], ...]:
+        """The marks of a chunk of audio, counted from its beginning."""
+        sentence, before = self._sentence, self.samples
+        for word in chunk.words:
+            if math.isfinite(word.end_s) and 0 < word.end <= len(sentence.text):
+                mark = (max(0, int(word.end_s * chunk.sample_rate)), sentence.start + word.end)
+                insort(self._to_come, mark)
+        self.samples += len(chunk.pcm) // 2
+        ready = bisect_right(self._to_come, self.samples, key=itemgetter(0))
+        marks = tuple((sample - before, character) for sample, character in self._to_come[:ready])
+        del self._to_come[:ready]
+        return marks
 
 
 def _id(response: Response | None) -> str | None:

@@ -110,18 +110,24 @@ class Turn(Processor):
         except Exception as error:
             logger.opt(exception=error).warning("{}: end-of-turn model failed, silence decides", self.name)
 
+    async def _is_complete(self, by: float) -> bool:
+        """The verdict, no if there is none by this loop time (s)."""
+        verdict = self._verdict
+        if verdict is None:
+            return False
+        await asyncio.wait([verdict], timeout=by - asyncio.get_running_loop().time())
+        return verdict.done() and self._complete
+
     async def _end(self) -> None:
-        early = self._verdict is not None
-        if self._verdict is not None:
-            await asyncio.wait([self._verdict])
-        if not (early and self._complete):  # it hears more of the silence now
-            self._judge()
-            if self._verdict is not None:
-                await asyncio.wait([self._verdict])
-        if self._model is None or not self._complete:
-            await asyncio.sleep(self._silence_ms / 2000)
-            self.push(LikelyEndOfTurnFrame())
-            await asyncio.sleep(self._silence_ms / 2000)
-        self._in_turn, self._ending, self._verdict = False, None, None
+        loop = asyncio.get_running_loop()
+        over = loop.time() + self._silence_ms / 1000
+        if not await self._is_complete(over):
+            self._judge()  # it hears more of the silence now
+            if not await self._is_complete(over):
+                await asyncio.sleep(over - self._silence_ms / 2000 - loop.time())
+                self.push(LikelyEndOfTurnFrame())
+                await asyncio.sleep(over - loop.time())
+        self._forget_verdict()
+        self._in_turn, self._ending = False, None
         self._audio.clear()
         self.broadcast(UserStoppedSpeakingFrame)

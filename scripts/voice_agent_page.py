@@ -3,8 +3,9 @@
     PYTHONPATH=. python scripts/voice_agent_page.py voice-client.html [SCREENSHOT.png]
 
 Takes the page's file (example/voice-client.html of its repository, which is not part of this one). Types,
-listens, interrupts, speaks through the page's server mode with a recorded voice and tries its browser mode;
-prints what it saw, and ends with 1 if something was missing. Needs a Chromium, `.[dev,local]`, and to be run
+listens, interrupts, asks again, speaks through the page's server mode with a recorded voice, tries its
+browser mode, leaves in the middle of an answer and comes back; prints what it saw, and ends with 1 if
+something was missing. Needs a Chromium, `.[dev,local]`, and to be run
 from the repository.
 """
 
@@ -50,6 +51,14 @@ async def logged(page: Page, text: str, since: int = 0) -> int:
     return int(await (await page.wait_for_function(found, arg=[text, since])).json_value())
 
 
+async def ask(page: Page, text: str) -> int:
+    """Type and send; returns where the log went on."""
+    mark = int(await page.evaluate("logEl.textContent.length"))
+    await page.fill("#textInput", text)
+    await page.click("#sendTextBtn")
+    return mark
+
+
 async def use(page: Page, endpoint: str, screenshot: Path | None) -> None:
     """What a person would do with it."""
 
@@ -64,8 +73,7 @@ async def use(page: Page, endpoint: str, screenshot: Path | None) -> None:
     await logged(page, "Connected to")
     print("connected")
 
-    await page.fill("#textInput", "Tell me a long story about the sea, with many sentences.")
-    await page.click("#sendTextBtn")
+    await ask(page, "Tell me a long story about the sea, with many sentences.")
     await logged(page, "Audio chunk #0")
     await page.wait_for_function("isPlaying && currentAudioSource")
     print("text in: text and speech out, playing")
@@ -78,6 +86,13 @@ async def use(page: Page, endpoint: str, screenshot: Path | None) -> None:
     assert "Audio chunk" not in after, "speech after the interruption"
     assert not await page.evaluate("isPlaying")
     await picture("interrupted")
+
+    mark = await ask(page, "Say hello.")
+    await logged(page, "Audio chunk", mark)
+    await page.wait_for_function("isPlaying && currentAudioSource")
+    print(f"asked again, answered: {await page.inner_text('#assistant')}")
+    await page.wait_for_function("!isPlaying && audioQueue.length === 0")
+    print("and played to its end")
 
     await page.select_option("#inputMode", "server-whisper")
     mark = int(await page.evaluate("logEl.textContent.length"))
@@ -101,9 +116,20 @@ async def use(page: Page, endpoint: str, screenshot: Path | None) -> None:
     print(f"browser mode says: {seen}")
     if await page.is_enabled("#stopMicBtn"):
         await page.click("#stopMicBtn")
+    await ask(page, "Tell me another long story, with many sentences.")
+    await page.wait_for_function("isPlaying && currentAudioSource")
     await page.click("#disconnectBtn")
-    await logged(page, "Disconnected")
-    print("disconnected")
+    mark = await logged(page, "Disconnected")
+    assert not await page.evaluate("isPlaying"), "it plays although it has left"
+    print("disconnected in the middle of an answer")
+    await page.click("#connectBtn")
+    await logged(page, "Connected to", mark)
+    mark = await ask(page, "Are you there?")
+    await logged(page, "Audio chunk #0", mark)
+    print(f"back, and answered: {await page.inner_text('#assistant')}")
+    await picture("back")
+    await page.click("#disconnectBtn")
+    await logged(page, "Disconnected", mark)
 
 
 async def main(file: Path, screenshot: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..pipeline import Processor
@@ -28,15 +29,24 @@ class Ends:
     clients: tuple[Processor, ...]
 
 
-def ends_of(connection: WebRTCConnection | WebSocketConnection) -> Ends:
-    """New processors on a connection; a WebSocket must have begun."""
+def ends_of(
+    connection: WebRTCConnection | WebSocketConnection, report_calls: Mapping[str, str] | None = None
+) -> Ends:
+    """New processors on a connection; a WebSocket must have begun.
+
+    Args:
+        connection: Where the bot's user is.
+        report_calls: What clients are told of tool calls, see `RTVI`.
+    """
     if isinstance(connection, WebRTCConnection):
         output = WebRTCOutput(connection)
-        return Ends(WebRTCInput(connection), output, (RTVI(connection, output.playout),))
+        return Ends(
+            WebRTCInput(connection), output, (RTVI(connection, output.playout, report_calls=report_calls),)
+        )
     if isinstance(connection.protocol, VoiceAgentProtocol):
         return _voice_agent(connection, connection.protocol)
     # Not given the playout: what was played is known from marks.
-    clients = (RTVI(connection),) if connection.protocol.speaks_rtvi else ()
+    clients = (RTVI(connection, report_calls=report_calls),) if connection.protocol.speaks_rtvi else ()
     return Ends(WebSocketInput(connection), WebSocketOutput(connection), clients)
 
 

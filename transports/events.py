@@ -28,6 +28,7 @@ from ..pipeline.frames import (
     SpeechHoldFrame,
     SpeechInterruptedFrame,
     SpeechReleaseFrame,
+    SpeechResumedFrame,
     TranscriptionFrame,
     TTSTextFrame,
     UserStartedSpeakingFrame,
@@ -35,7 +36,7 @@ from ..pipeline.frames import (
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
-from ..pipeline.observing import InterruptionReport, Once, TurnReport
+from ..pipeline.observing import InterruptionReport, Listener, Once, PauseReport, TurnReport
 
 # What is logged of each type of frame; fields that the frame has besides its time.
 LOGGED: dict[type[Frame], tuple[str, tuple[str, ...]]] = {
@@ -54,7 +55,8 @@ LOGGED: dict[type[Frame], tuple[str, tuple[str, ...]]] = {
     TTSTextFrame: ("bot_heard", ("text",)),
     BotStoppedSpeakingFrame: ("bot_stopped", ()),
     SpeechHoldFrame: ("held", ()),
-    SpeechReleaseFrame: ("released", ()),
+    SpeechReleaseFrame: ("released", ("reason",)),
+    SpeechResumedFrame: ("resumed", ("reason",)),
     UserBackchannelFrame: ("backchannel", ("text",)),
     SpeechInterruptedFrame: ("interrupted", ("level", "reason", "response_id", "heard", "unheard", "ms")),
     FunctionCallInProgressFrame: ("tool_started", ("function_name", "tool_call_id")),
@@ -63,7 +65,7 @@ LOGGED: dict[type[Frame], tuple[str, tuple[str, ...]]] = {
 }
 
 
-class EventLog:
+class EventLog(Listener):
     """A session observer that writes what happened, each frame once; and a listener for `Turns`.
 
     Args:
@@ -103,6 +105,10 @@ class EventLog:
             "saved_tokens": report.saved_tokens,
         }
         self.write("interruption_report", entry)
+
+    def pause(self, report: PauseReport) -> None:
+        ms = round(report.ms, 3)
+        self.write("pause_report", {"reason": report.reason, "ms": ms, "resumed": report.resumed})
 
     def write(self, event: str, fields: dict[str, Any]) -> None:
         """Write one line."""

@@ -90,6 +90,6 @@ def _is_expected(error: Exception) -> bool:
 
 def _told(error: Exception) -> str:
     """Without the number that an OSError's text begins with."""
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"

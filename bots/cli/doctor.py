@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -53,11 +54,11 @@ def doctor(as_json: bool) -> int:
 
 
 def _tell(findings: Sequence[Finding]) -> None:
+    width = min(100, shutil.get_terminal_size((100, 24)).columns)
     ordered = sorted(findings, key=lambda finding: [f.group for f in findings].index(finding.group))
     for group, members in groupby(ordered, lambda finding: finding.group):
         click.echo(f"\n{group}")
         for finding in members:
             head = f"  {MARKS[finding.ok]:<6} {finding.name:<19} "
-            click.echo(
-                textwrap.fill(finding.text, 100, initial_indent=head, subsequent_indent=" " * len(head))
-            )
+            indent = " " * (len(head) if width >= 2 * len(head) else 4)
+            click.echo(textwrap.fill(finding.text, width, initial_indent=head, subsequent_indent=indent))

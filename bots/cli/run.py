@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from .shared import BOT_HELP, DEFAULT_BOT, BotName, examples, loading, run_async
 
 HOST, PORT = "127.0.0.1", 7860
+
+
+class Origin(click.ParamType[str]):
+    """Where a web page comes from, as browsers write it."""
+
+    name = "origin"
+    FORM = re.compile(r"null|[a-z][a-z0-9+.-]*://[^/?#\s]+")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        origin = str(value).lower().rstrip("/")
+        if not self.FORM.fullmatch(origin):
+            self.fail(f"{value} should be like https://bot.example.com, without a path.", param, ctx)
+        return origin
 
 
 @click.command(
@@ -35,6 +50,7 @@ metrics for Prometheus at /metrics.
 @click.option(
     "--allow-origin",
     "allowed_origins",
+    type=Origin(),
     multiple=True,
     metavar="ORIGIN",
     help="Pages that may talk to it besides those on localhost, such as https://bot.example.com; repeatable.",

@@ -41,7 +41,8 @@ def show(bot: str, output: Path | None, as_json: bool) -> None:
             {
                 "name": declaration.name,
                 "description": declaration.description,
-                "transport": declaration.transport,
+                "greeting": declaration.greeting and declaration.greeting.model_dump(),
+                "transport": declaration.takes,
                 "pipeline": [asdict(row) for row in rows(loaded)],
                 "limits": declaration.limits.model_dump(),
             }

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from .shared import (
     BOT_HELP,
@@ -24,6 +25,20 @@ from .trace import summary
 PATH = click.Path(dir_okay=False, path_type=Path)
 
 
+class BotOrInput(BotName):
+    """A recording, or a bot in front of one."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        file = CompletionItem(incomplete, type="file")
+        if ctx.params.get("names") or ctx.params.get("bot"):
+            return [file]
+        bots = super().shell_complete(ctx, param, incomplete)
+        # In this order: bash forgets what comes before files.
+        return [file, *(bot for bot in bots if bot.type != "file")]
+
+
 @click.command(
     epilog=examples(
         "bargein talk question.wav -o out.wav",
@@ -36,7 +51,7 @@ says while the bot speaks.
 
 INPUT is WAV, FLAC or whatever FFmpeg reads. {BOT_HELP}.""",
 )
-@click.argument("names", nargs=-1, required=True, type=BotName(), metavar="[BOT] INPUT")
+@click.argument("names", nargs=-1, required=True, type=BotOrInput(), metavar="[BOT] INPUT")
 @click.option(
     "--bot", type=BotName(), help=f"The bot, if it does not stand before INPUT (default: {DEFAULT_BOT})."
 )
@@ -67,9 +82,11 @@ def talk(
 ) -> int:
     if len(names) + (bot is not None) > 2:
         raise click.UsageError("one bot and one recording are enough: [BOT] INPUT; a second voice is --then")
+    if output.suffix != ".wav":
+        raise click.BadParameter(f"{output} should end in .wav", param_hint="--output")
     from ...transports.file import load_recording
     from ..loader import load_bot
-    from ..talk import check_hears
+    from ..talk import check_hears, check_target
     from ..talk import talk as talk_with
     from ..trace import read_log
 
@@ -77,6 +94,7 @@ def talk(
     check_hears(loaded)
     recording = load_recording(Path(names[-1]))
     second = load_recording(then) if then is not None else None
+    check_target(output, Path(names[-1]), then)
     log = output.with_suffix(".jsonl")
 
     async def conversation() -> None:

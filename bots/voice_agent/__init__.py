@@ -1,6 +1,7 @@
 """A bot in the words of voice-agent-ai-sdk: see docs/voice-agent-facade.md."""
 
 from . import events
-from .agent import AgentClosed, NoVoice, TooLarge, VoiceAgent
+from .agent import VoiceAgent
+from .errors import AgentClosed, NoVoice, TooLarge
 
 __all__ = ["AgentClosed", "NoVoice", "TooLarge", "VoiceAgent", "events"]

@@ -4,68 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, ExitStack, aclosing
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Literal, TypeVar, cast, overload
+from typing import Any, Literal, Self, TypeVar, cast, overload
 
 from pipecat.frames.frames import LLMMessagesAppendFrame
 from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect as open_socket
 
-from ...pipeline import BargeinError, InputRejected, Pipeline, Processor, Reason, Response, Session
+from ...pipeline import InputRejected, Processor, Reason, Response, Session
 from ...pipeline.frames import RecordingFrame
 from ...processors.context import Context
-from ...processors.history import Message
+from ...processors.history import Message, characters
 from ...processors.services.chat import ChatModel
 from ...processors.stt import Transcriber
 from ...processors.tools import Tools
 from ...processors.tts import Synthesizer
-from ...transports.ends import Ends, ends_of
+from ...transports.ends import Ends
 from ...transports.voice_agent import VoiceAgentProtocol
 from ...transports.voice_agent.encoding import Format, decode, encode
 from ...transports.voice_agent.output import NoTranscriber
 from ...transports.voice_agent.protocol import MAX_AUDIO_BYTES, MAX_MESSAGE_BYTES
 from ...transports.websocket import WebSocketConnection
 from ..bot import Bot, RunningBot
-from ..parts import Part, made
-from ..place import Place
-from .events import (
-    AudioChunk,
-    Connected,
-    Disconnected,
-    Event,
-    EventName,
-    HistoryCleared,
-    HistoryTrimmed,
-    Listeners,
-    Listening,
-    Stopped,
-    Warned,
-)
-from .given import Hearing, Speaking, Thinking, service
+from ..parts import STTPart, TTSPart
+from .errors import NoVoice, TooLarge
+from .events import Event, EventName, HistoryCleared, HistoryTrimmed, Listeners, Warned
+from .models import Named, pipeline_of, with_voice
 from .outgoing import OutgoingSocket
-from .voice import HandedOut
-from .watching import DEAF, Inputs, InterruptedEarly, Watch
+from .sessions import Live, Sessions
+from .watching import DEAF, InterruptedEarly
 
 INSTRUCTIONS = "You are a helpful voice assistant."
 ENDPOINT = "ws://localhost:8080"
 
-Named = str | Mapping[str, Any]
 E = TypeVar("E", bound=Event)
-
-
-class AgentClosed(BargeinError, RuntimeError):
-    """Raised when an agent is used before its `async with` block is entered, or after it was destroyed."""
-
-
-class NoVoice(BargeinError, RuntimeError):
-    """Raised when speech is asked for and the agent has no `speech_model`."""
-
-
-class TooLarge(BargeinError, ValueError):
-    """Raised when a recording is larger than `max_audio_input_size`."""
 
 
 class VoiceAgent:
@@ -92,6 +66,10 @@ class VoiceAgent:
         max_steps: How often in one answer it may.
         voice: A name that the speech model's service knows.
         speech_instructions: How to speak, for services that take that.
+        min_chunk_size: Pieces of an answer that are shorter are spoken together with what follows them,
+            but for the first one; in characters.
+        max_chunk_size: Text without an end of a sentence is cut here.
+        max_parallel_requests: For so many pieces the voice is asked at the same time.
         output_format: What the voice is encoded as: to clients, in `audio` events, and by
             `generate_speech_from_text`.
         max_messages: Messages of the history to keep; None for all.
@@ -115,22 +93,27 @@ class VoiceAgent:
         max_steps: int = 5,
         voice: str | None = None,
         speech_instructions: str | None = None,
+        min_chunk_size: int = 50,
+        max_chunk_size: int = 200,
+        max_parallel_requests: int = 3,
         output_format: Format = "wav",
         max_messages: int | None = 100,
         max_total_chars: int | None = None,
         max_audio_input_size: int = MAX_AUDIO_BYTES,
         endpoint: str = ENDPOINT,
     ) -> None:
-        spoken = _spoken(speech_model, voice, speech_instructions)
-        declared = Bot(
-            name="voice agent",
-            llm={"services": [service(Thinking, model)], "max_steps": max_steps},
-            stt=service(Hearing, transcription_model),
-            tts=service(Speaking, spoken),
-        ).declaration
-        assert declared.llm is not None
-        self._hears, self._thinks, self._speaks = declared.stt, declared.llm, declared.tts
-        self._bot = Bot(name="voice agent", pipeline=_pipeline(self._hears, self._thinks, self._speaks))
+        pipeline = pipeline_of(
+            transcription_model,
+            model,
+            with_voice(speech_model, voice, speech_instructions),
+            max_steps=max_steps,
+            sizes=(min_chunk_size, max_chunk_size),
+            requests=max_parallel_requests,
+        )
+        bot = Bot(name="voice agent", pipeline=pipeline)
+        parts = bot.declaration.parts
+        self._hears = any(isinstance(part, STTPart) for part in parts)
+        self._speaks = next((part for part in parts if isinstance(part, TTSPart)), None)
         self._instructions = instructions
         self._limits = max_messages, max_total_chars
         self._output_format = output_format
@@ -138,30 +121,21 @@ class VoiceAgent:
         self._endpoint = endpoint
         self._tools = Tools(tools)
         self._listeners = Listeners()
-        self._context = self._new_context()
-        self._open = AsyncExitStack()  # what the agent holds open while it is not destroyed
+        self._sessions = Sessions(
+            bot, self._tools, self._new_context, self._further_parts, self._emit, output_format
+        )
         self._running: RunningBot | None = None  # None before the block is entered
-        self._destroyed = False
-        # Of the session that runs, which `_enter` begins and `_leave` ends.
-        self._live: _Live | None = None
-        self._changing = asyncio.Lock()
-        self._chunks = 0
         self._order = asyncio.Lock()  # inputs become questions in the order in which they were given
-        self._transcribing: set[asyncio.Future[str]] = set()
         self._stops = 0  # how often the answer was interrupted by a call
-        self._serving: set[asyncio.Task[None]] = set()  # clients that `connect` reached
+
+    def _further_parts(self, ends: Ends, context: Context) -> list[Processor]:
+        """What stands behind the source of a session, besides what every agent has there."""
+        return []
 
     # Life cycle ------------------------------------------------------------------------------------
 
-    async def __aenter__(self) -> VoiceAgent:
-        if self._running is not None:
-            raise AgentClosed("an agent is entered once; make a new one")
-        self._running = await self._open.enter_async_context(self._bot.open(max_sessions=1))
-        try:
-            await self._attach(None)
-        except BaseException:
-            await self._open.aclose()
-            raise
+    async def __aenter__(self) -> Self:
+        self._running = await self._sessions.open()
         return self
 
     async def __aexit__(
@@ -171,21 +145,14 @@ class VoiceAgent:
 
     async def destroy(self) -> None:
         """End everything: nothing of the agent runs afterwards, and nobody is told anything any more."""
-        if self._destroyed:
-            return
-        self._destroyed = True
-        async with self._changing:
-            await self._leave("the agent was destroyed")
-        for task in self._serving:
-            task.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
-        await self._open.aclose()
-        self._listeners.clear()
+        if not self._sessions.closed:
+            await self._sessions.close()
+            self._listeners.clear()
 
     @property
     def destroyed(self) -> bool:
         """Whether it was; nothing can be asked of it any more."""
-        return self._destroyed
+        return self._sessions.closed
 
     # Events ----------------------------------------------------------------------------------------
 
@@ -228,7 +195,7 @@ class VoiceAgent:
         """
         if not text.strip():
             raise ValueError("the text is empty")
-        live, stops = await self._session_soon(), self._stops
+        live, stops = await self._sessions.soon(), self._stops
         if priority:
             self.interrupt_current_response(Reason.PRIORITY_MESSAGE)
             return await self._answer(live, self._ask(live, text, wanted=True))
@@ -255,7 +222,7 @@ class VoiceAgent:
             NoTranscriber: There is no `transcription_model`.
             InputRejected: As `send_text`.
         """
-        live, stops = await self._session_soon(), self._stops
+        live, stops = await self._sessions.soon(), self._stops
         async with self._order:
             text = await self._transcribe(live, data, format)
             if not text:
@@ -266,7 +233,44 @@ class VoiceAgent:
 
     async def transcribe_audio(self, data: bytes, format: Literal["pcm"] | None = None) -> str:  # noqa: A002
         """What is said in a recording; nothing is answered. Takes and raises the same as `send_audio`."""
-        return await self._transcribe(await self._session_soon(), data, format)
+        return await self._transcribe(await self._sessions.soon(), data, format)
+
+    def _ask(self, live: Live, text: str, *, wanted: bool) -> asyncio.Future[Response] | None:
+        """Put a question; None if it is only to be remembered."""
+        if live is not self._sessions.live:
+            raise InputRejected("the session ended before this was asked")
+        if not wanted:
+            frame = LLMMessagesAppendFrame([{"role": "user", "content": text}], run_llm=False)
+            frame.interruptible = False
+            live.session.push(frame)
+            return None
+        answered = live.session.send_text(text)
+        live.watch.unanswered.add(answered)
+        return answered
+
+    async def _answer(self, live: Live, answered: asyncio.Future[Response] | None) -> str:
+        if answered is None:
+            return ""
+        try:
+            return live.watch.text_of(await answered)
+        except InterruptedEarly:
+            return ""
+
+    async def _transcribe(self, live: Live, data: bytes, audio_format: Literal["pcm"] | None) -> str:
+        if len(data) > self._max_audio_input_size:
+            limit = self._max_audio_input_size
+            raise TooLarge(f"the recording has {len(data)} bytes; max_audio_input_size allows {limit}")
+        if not self._hears:
+            raise NoTranscriber(DEAF)
+        transcript: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        live.transcribing.add(transcript)
+        try:
+            pcm = data if audio_format == "pcm" else await asyncio.to_thread(decode, data)
+            if not transcript.done():
+                live.session.push(RecordingFrame(pcm, transcript))
+            return await transcript
+        finally:
+            live.transcribing.discard(transcript)
 
     # Speech ----------------------------------------------------------------------------------------
 
@@ -277,7 +281,7 @@ class VoiceAgent:
             NoVoice: There is no `speech_model`.
             ServiceError: The voice failed.
         """
-        self._session_now()
+        self._sessions.now()
         if self._running is None or self._speaks is None:
             raise NoVoice("the agent has no voice: give it a speech_model")
         voice: Synthesizer = self._running.shared.of(self._speaks)
@@ -299,15 +303,15 @@ class VoiceAgent:
         """
         if self._speaks is None:
             raise NoVoice("the agent has no voice: give it a speech_model")
-        (await self._session_soon()).session.say(text, critical=critical)
+        (await self._sessions.soon()).session.say(text, critical=critical)
 
     def interrupt_speech(self, reason: str = Reason.INTERRUPTED) -> None:
         """Stop the voice; the rest of the answer is text. Exactly one `speech_interrupted` tells of it.
 
         While clients change there is nothing to interrupt: all has been stopped.
         """
-        if not self._between:
-            self._session_now().session.interrupt_speech(reason)
+        if not self._sessions.between:
+            self._sessions.now().session.interrupt_speech(reason)
 
     def interrupt_current_response(self, reason: str = Reason.INTERRUPTED) -> None:
         """Stop everything: model, tools, voice, and answers to what is still being transcribed.
@@ -315,8 +319,8 @@ class VoiceAgent:
         Exactly one `speech_interrupted` tells of it. While clients change all has been stopped already.
         """
         self._stops += 1
-        if not self._between:
-            self._session_now().session.interrupt(reason)
+        if not self._sessions.between:
+            self._sessions.now().session.interrupt(reason)
 
     # Clients ---------------------------------------------------------------------------------------
 
@@ -326,10 +330,10 @@ class VoiceAgent:
         Raises:
             AgentClosed: The agent is not running.
         """
-        await self._session_soon()
+        await self._sessions.soon()
         if websocket.client_state.name == "CONNECTING":
             await websocket.accept()
-        await self._serve(await self._connected(websocket))
+        await self._sessions.serve(await self._attached(websocket))
 
     async def connect(self, url: str | None = None) -> None:
         """Connect to a server that speaks the client's side of the protocol; returns once that is done.
@@ -341,37 +345,38 @@ class VoiceAgent:
             OSError: Nobody is there.
             websockets.exceptions.WebSocketException: Whoever is there does not speak WebSocket.
         """
-        await self._session_soon()
+        await self._sessions.soon()
         socket = await open_socket(url or self._endpoint, max_size=MAX_MESSAGE_BYTES)
-        connection = await self._connected(cast(WebSocket, OutgoingSocket(socket)))
-        task = asyncio.create_task(self._serve(connection), name=f"client {connection.id[:8]}")
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
+        self._sessions.serve_aside(await self._attached(cast(WebSocket, OutgoingSocket(socket))))
 
     async def disconnect(self) -> None:
         """Let the client go. All that is under way ends before this returns; the history stays."""
         if self.connected:
-            await self._attach(None, "disconnected")
+            await self._sessions.attach(None, "disconnected")
 
     @property
     def connected(self) -> bool:
         """Whether a client is there."""
-        return self._live is not None and self._live.connection is not None
+        live = self._sessions.live
+        return live is not None and live.connection is not None
 
     @property
     def processing(self) -> bool:
         """Whether something is being transcribed, or the model is to answer, or does."""
-        return bool(self._transcribing) or (self._live is not None and self._live.watch.thinking)
+        live = self._sessions.live
+        return live is not None and (bool(live.transcribing) or live.watch.thinking)
 
     @property
     def speaking(self) -> bool:
         """Whether the voice is heard: to the end of its playing at the client."""
-        return self._live is not None and (self._live.watch.speaking or self._live.ends.sink.playout.busy)
+        live = self._sessions.live
+        return live is not None and (live.watch.speaking or live.ends.sink.playout.busy)
 
     @property
     def pending_speech_chunks(self) -> int:
         """How many pieces of answers are queued for the voice, or are being said."""
-        return self._live.watch.pending_chunks if self._live is not None else 0
+        live = self._sessions.live
+        return live.watch.pending_chunks if live is not None else 0
 
     @property
     def session(self) -> Session:
@@ -380,7 +385,14 @@ class VoiceAgent:
         Raises:
             AgentClosed: The agent is not running.
         """
-        return self._session_now().session
+        return self._sessions.now().session
+
+    async def _attached(self, websocket: WebSocket) -> WebSocketConnection:
+        """A connection to a client, which the agent talks to from now on."""
+        protocol = VoiceAgentProtocol(self._output_format, max_audio_bytes=self._max_audio_input_size)
+        connection = WebSocketConnection(websocket, protocol)
+        await self._sessions.attach(connection, "another client has connected")
+        return connection
 
     # Tools and history -----------------------------------------------------------------------------
 
@@ -395,154 +407,16 @@ class VoiceAgent:
 
     def get_history(self) -> list[Message]:
         """A copy of the messages, without the instructions."""
-        return copy.deepcopy(self._context.messages[1:])
+        return copy.deepcopy(self._sessions.context.messages[1:])
 
     def set_history(self, messages: Iterable[Message]) -> None:
         """Replace the messages by a copy of these; they are trimmed when the next question is asked."""
-        self._context.messages[1:] = copy.deepcopy(list(messages))
+        self._sessions.context.messages[1:] = copy.deepcopy(list(messages))
 
     def clear_history(self) -> None:
         """Forget all messages but the instructions."""
-        del self._context.messages[1:]
+        del self._sessions.context.messages[1:]
         self._emit(HistoryCleared())
-
-    # Sessions --------------------------------------------------------------------------------------
-
-    def _session_now(self) -> _Live:
-        if self._live is None or self._destroyed:
-            state = "was destroyed" if self._destroyed else "is not running: use it in `async with agent:`"
-            raise AgentClosed(f"the agent {state}")
-        return self._live
-
-    async def _session_soon(self) -> _Live:
-        """The session, the next one while clients change."""
-        async with self._changing:
-            return self._session_now()
-
-    @property
-    def _between(self) -> bool:
-        return self._live is None and self._changing.locked()
-
-    async def _attach(self, connection: WebSocketConnection | None, reason: str = "") -> None:
-        """End the session and begin one with this client, or with none."""
-        async with self._changing:
-            await self._leave(reason)
-            if not self._destroyed:
-                await self._enter(connection)
-
-    async def _enter(self, connection: WebSocketConnection | None) -> None:
-        assert self._running is not None
-        alone = Ends(Processor(), HandedOut(self._play), ())
-        ends = alone if connection is None else ends_of(connection)
-        context = self._new_context()
-        context.messages[1:] = self._context.messages[1:]
-        async with AsyncExitStack() as opening:
-            stack = opening.enter_context(ExitStack())
-            place = Place(
-                self._running.shared, context, self._tools, ends.source, ends.sink, ends.clients, stack
-            )
-            source, *rest = made(self._bot.declaration.parts, place)
-            inputs = Inputs(self._emit, hears=self._hears is not None)
-            session = Session(Pipeline([source, inputs, *rest]))
-            watch = Watch(session, inputs, self._emit, self._output_format)
-            await opening.enter_async_context(session)
-            self._context = context
-            self._live = _Live(session, watch, ends, connection, opening.pop_all())
-        self._emit(Listening())
-        if connection is not None:
-            self._emit(Connected())
-
-    async def _leave(self, reason: str) -> None:
-        live, self._live = self._live, None
-        if live is None:
-            return
-        live.watch.reject(InputRejected("the session ended before this was answered"))
-        if live.session.responding:
-            live.session.interrupt(reason)  # so that the history keeps what was heard
-        if live.connection is not None:
-            live.connection.lose(reason)
-        live.watch.ending = True
-        await live.stack.aclose()
-        for transcript in self._transcribing:
-            if not transcript.done():
-                transcript.set_exception(InputRejected("the session ended before this was transcribed"))
-        self._transcribing.clear()
-        self._emit(Stopped())
-        if live.connection is not None:
-            self._emit(Disconnected(live.connection.closed.result()))
-
-    async def _connected(self, websocket: WebSocket) -> WebSocketConnection:
-        protocol = VoiceAgentProtocol(self._output_format, max_audio_bytes=self._max_audio_input_size)
-        connection = WebSocketConnection(websocket, protocol)
-        await self._attach(connection, "another client has connected")
-        return connection
-
-    async def _serve(self, connection: WebSocketConnection) -> None:
-        """Read and write until the client is gone, or the bot has ended the session."""
-        if self._live is None or self._live.connection is not connection:
-            connection.lose("the agent talks to another client, or not any more")
-            await connection.serve()
-            return
-        over = asyncio.create_task(self._live.session.finished())
-        over.add_done_callback(lambda _: connection.lose("the bot has ended it"))
-        try:
-            await connection.serve()
-        finally:
-            over.cancel()
-            if self._live is not None and self._live.connection is connection:
-                await self._attach(None, "the client is gone")
-
-    # Inputs and outputs ----------------------------------------------------------------------------
-
-    def _ask(self, live: _Live, text: str, *, wanted: bool) -> asyncio.Future[Response] | None:
-        """Put a question; None if it is only to be remembered."""
-        if live is not self._live:
-            raise InputRejected("the session ended before this was asked")
-        if not wanted:
-            frame = LLMMessagesAppendFrame([{"role": "user", "content": text}], run_llm=False)
-            frame.interruptible = False
-            live.session.push(frame)
-            return None
-        answered = live.session.send_text(text)
-        live.watch.unanswered.add(answered)
-        return answered
-
-    async def _answer(self, live: _Live, answered: asyncio.Future[Response] | None) -> str:
-        if answered is None:
-            return ""
-        try:
-            return live.watch.text_of(await answered)
-        except InterruptedEarly:
-            return ""
-
-    async def _transcribe(self, live: _Live, data: bytes, audio_format: Literal["pcm"] | None) -> str:
-        if len(data) > self._max_audio_input_size:
-            limit = self._max_audio_input_size
-            raise TooLarge(f"the recording has {len(data)} bytes; max_audio_input_size allows {limit}")
-        if self._hears is None:
-            raise NoTranscriber(DEAF)
-        transcript: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._transcribing.add(transcript)
-        try:
-            pcm = data if audio_format == "pcm" else await asyncio.to_thread(decode, data)
-            if not transcript.done():
-                live.session.push(RecordingFrame(pcm, transcript))
-            return await transcript
-        finally:
-            self._transcribing.discard(transcript)
-
-    def _play(self, pcm: bytes) -> None:
-        live = self._live
-        if live is not None:
-            said = [response for response in live.session.responses if not response.silenced]
-            self._chunks += 1
-            rate = live.ends.sink.sample_rate
-            self._emit(AudioChunk(self._chunks, pcm, rate, said[0].id if said else None))
-
-    def _emit(self, event: Event) -> None:
-        self._listeners.emit(event)
-
-    # History ---------------------------------------------------------------------------------------
 
     def _new_context(self) -> Context:
         max_messages, max_total_chars = self._limits
@@ -550,53 +424,16 @@ class VoiceAgent:
             self._instructions,
             max_messages=max_messages,
             max_tokens=max_total_chars,
-            count_tokens=_characters,
+            count_tokens=characters,
             on_trimmed=self._trimmed,
         )
 
     def _trimmed(self, count: int) -> None:
         max_messages = self._limits[0]
-        too_many = max_messages is not None and len(self._context.messages) - 1 + count > max_messages
+        too_many = (
+            max_messages is not None and len(self._sessions.context.messages) - 1 + count > max_messages
+        )
         self._emit(HistoryTrimmed(count, "max_messages" if too_many else "max_total_chars"))
 
-
-@dataclass(frozen=True, slots=True)
-class _Live:
-    """A session that runs.
-
-    Attributes:
-        connection: The client; None if there is none.
-        stack: Ends the session.
-    """
-
-    session: Session
-    watch: Watch
-    ends: Ends
-    connection: WebSocketConnection | None
-    stack: AsyncExitStack
-
-
-def _pipeline(hears: Part | None, thinks: Part, speaks: Part | None) -> list[Any]:
-    parts = [hears, "UserContext", thinks, "AssistantContext", speaks and "Sentences", speaks]
-    return [part for part in parts if part is not None]
-
-
-def _spoken(
-    speech_model: Named | Synthesizer | None, voice: str | None, instructions: str | None
-) -> Named | Synthesizer | None:
-    """The speech model with what was said of its voice."""
-    options: dict[str, Any] = {"voice": voice} if voice is not None else {}
-    if instructions is not None:
-        options["options"] = {"instructions": instructions}
-    if not options:
-        return speech_model
-    if isinstance(speech_model, str):
-        name, slash, model = speech_model.partition("/")
-        return {"service": name, **({"model": model} if slash else {}), **options}
-    if isinstance(speech_model, Mapping):
-        return {**speech_model, **options}
-    raise ValueError("voice and speech_instructions belong to a speech_model that is named, not to an object")
-
-
-def _characters(message: Message) -> int:
-    return sum(len(str(message[part])) for part in ("content", "tool_calls") if part in message)
+    def _emit(self, event: Event) -> None:
+        self._listeners.emit(event)

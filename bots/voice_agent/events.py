@@ -17,7 +17,10 @@ EventName = Literal[
     "chunk:text_delta",
     "chunk:reasoning_delta",
     "chunk:tool_call",
+    "chunk:tool_input_start",
+    "chunk:tool_input_delta",
     "chunk:tool_result",
+    "chunk:source",
     "tool_result",
     "abort",
     "speech_start",
@@ -93,6 +96,34 @@ class ToolCall(Event):
     tool_name: str
     tool_call_id: str
     input: dict[str, Any]
+    response_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolInputStart(Event):
+    """The model begins to write a call; it is made once it is complete, see `ToolCall`."""
+
+    names = ("chunk:tool_input_start",)
+    id: str
+    tool_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolInputDelta(Event):
+    """The next characters of a call's arguments, as the model writes them."""
+
+    names = ("chunk:tool_input_delta",)
+    id: str
+    delta: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source(Event):
+    """Something on the web that the model says it has used."""
+
+    names = ("chunk:source",)
+    url: str
+    title: str
     response_id: str | None
 
 

@@ -27,8 +27,10 @@ from ...pipeline.frames import (
     LLMTextFrame,
     RecordingFrame,
     SentenceFrame,
+    SourceFrame,
     SpeechInterruptedFrame,
     SpokenAudioFrame,
+    ToolInputFrame,
     TTSAudioRawFrame,
 )
 from ...pipeline.observing import Once
@@ -42,6 +44,7 @@ from .events import (
     Event,
     Failed,
     ReasoningDelta,
+    Source,
     SpeechChunkQueued,
     SpeechComplete,
     SpeechInterrupted,
@@ -49,6 +52,8 @@ from .events import (
     Text,
     TextDelta,
     ToolCall,
+    ToolInputDelta,
+    ToolInputStart,
     ToolResult,
     Transcription,
 )
@@ -239,7 +244,7 @@ class Watch:
         if answer.speaks and not response.silenced and response.complete and not response.unheard.strip():
             self._emit(SpeechComplete(not answer.given, answer.text, response.id))
             if answer.given and not self.ending:
-                self._session.create_task(self._tell_audio(answer), "voice agent audio")
+                self._session.tasks.create(self._tell_audio(answer), "voice agent audio")
 
     async def _tell_audio(self, answer: Answer) -> None:
         pcm, rate = b"".join(frame.audio for frame in answer.audio), answer.audio[0].sample_rate
@@ -249,7 +254,17 @@ class Watch:
     def _of(self, response: Response | None) -> Answer | None:
         return self._answers.get(response.id) if response is not None else None
 
+    def _name_source(self, frame: SourceFrame, processor: Processor) -> None:
+        response_id = processor.response.id if processor.response is not None else None
+        self._emit(Source(frame.url, frame.title, response_id))
+
     # Tools -----------------------------------------------------------------------------------------
+
+    def _write_call(self, frame: ToolInputFrame, processor: Processor) -> None:
+        if frame.text:
+            self._emit(ToolInputDelta(frame.tool_call_id, frame.text))
+        else:
+            self._emit(ToolInputStart(frame.tool_call_id, frame.function_name))
 
     def _call(self, frame: FunctionCallsStartedFrame, processor: Processor) -> None:
         response_id = processor.response.id if processor.response is not None else None
@@ -320,6 +335,8 @@ _NOTED: dict[type[Frame], Callable[[Watch, Any, Processor], None]] = {
     LLMTextFrame: Watch._add,
     LLMThoughtTextFrame: Watch._reason,
     SentenceFrame: Watch._queue,
+    SourceFrame: Watch._name_source,
+    ToolInputFrame: Watch._write_call,
     SpeechInterruptedFrame: Watch._interrupted,
     SpokenAudioFrame: Watch._sound,
     TTSAudioRawFrame: Watch._sound,

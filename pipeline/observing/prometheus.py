@@ -6,14 +6,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from ..frames import Reason
 from ..session import Session
-from .turns import InterruptionReport, TurnReport
+from .turns import InterruptionReport, Listener, PauseReport, TurnReport
 
 # Upper bounds of the histograms, s. What people take for an answer at once lies below 1 s.
 LATENCY_S = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 SILENCE_S = (0.001, 0.01, 0.05, 0.1, 0.15, 0.2, 0.35, 0.5, 1.0, 2.0)
 
 
-class Prometheus:
+class Prometheus(Listener):
     """A listener for `Turns` of any number of sessions; `text` is what a scrape gets."""
 
     def __init__(self) -> None:
@@ -31,6 +31,9 @@ class Prometheus:
         )
         self._decision = self._histogram(
             "interruption_decision_seconds", "From the cause to everything stopped", SILENCE_S, ["level"]
+        )
+        self._pauses = self._histogram(
+            "pause_seconds", "The voice paused for a sound, and went on", SILENCE_S, ["reason"]
         )
         self._tokens = self._counter("tokens", "Pieces of text models made", [])
         self._saved = self._counter("tokens_saved", "Pieces not made thanks to interruptions, estimated", [])
@@ -68,6 +71,9 @@ class Prometheus:
         self._silence.labels(report.level.value).observe(report.silence_ms / 1000)
         self._decision.labels(report.level.value).observe(report.decision_ms / 1000)
         self._saved.inc(report.saved_tokens)
+
+    def pause(self, report: PauseReport) -> None:
+        self._pauses.labels(report.reason).observe(report.ms / 1000)
 
     def _counter(self, name: str, meaning: str, labels: list[str]) -> Counter:
         return Counter(f"bargein_{name}", meaning, labels, registry=self._registry)

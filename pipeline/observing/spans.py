@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from opentelemetry import trace
 from opentelemetry.trace import Span, StatusCode, Tracer, set_span_in_context
 
-from .turns import InterruptionReport, TurnReport
+from .turns import InterruptionReport, Listener, PauseReport, TurnReport
 
 
-class Spans:
+class Spans(Listener):
     """A listener for the `Turns` of one session.
 
     Args:
@@ -70,6 +70,14 @@ class Spans:
             "bargein.tokens_saved": report.saved_tokens,
         }
         self._span("bargein.interruption", began, self._session, attributes).end(self._ns(report.at))
+
+    def pause(self, report: PauseReport) -> None:
+        began = report.at - report.ms / 1000
+        attributes: dict[str, str | int | float] = {
+            "bargein.reason": report.reason,
+            "bargein.resumed": report.resumed,
+        }
+        self._span("bargein.pause", began, self._session, attributes).end(self._ns(report.at))
 
     def _span(self, name: str, began: float, parent: Span, attributes: dict[str, str | int | float]) -> Span:
         return self._tracer.start_span(

@@ -1,4 +1,4 @@
-"""Each turn: from the user's last sound to the bot's first, with its parts; and each interruption."""
+"""Each turn: from the user's last sound to the bot's first, with its parts; each interruption; each pause."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from statistics import mean
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from ..frames import (
     BotStartedSpeakingFrame,
@@ -20,6 +20,7 @@ from ..frames import (
     SpeechHoldFrame,
     SpeechInterruptedFrame,
     SpeechReleaseFrame,
+    SpeechResumedFrame,
     SpokenAudioFrame,
     TTSAudioRawFrame,
     UserStoppedSpeakingFrame,
@@ -125,14 +126,34 @@ class InterruptionReport:
     saved_tokens: int = 0
 
 
-class Listener(Protocol):
-    """Takes the reports."""
+@dataclass(slots=True)
+class PauseReport:
+    """One pause of the voice, for a sound that did not stop it in the end.
+
+    Attributes:
+        at: Loop time at which the voice went on, s.
+        reason: Why it did, as the policy says: "noise", "backchannel", "background" and so on.
+        ms: How long it had been held; for an interruption that came to nothing, how long it had been silent.
+        resumed: It was such an interruption: the rest of the answer is said anew.
+    """
+
+    at: float
+    reason: str
+    ms: float
+    resumed: bool = False
+
+
+class Listener:
+    """Takes the reports it has a method of its own for; none may raise."""
 
     def turn(self, report: TurnReport) -> None:
-        """A turn is over: the answer has been said or cut off. Must not raise."""
+        """A turn is over: the answer has been said or cut off."""
 
     def interruption(self, report: InterruptionReport) -> None:
-        """An interruption is over. Must not raise."""
+        """An interruption is over."""
+
+    def pause(self, report: PauseReport) -> None:
+        """The voice paused and goes on."""
 
 
 class Turns:
@@ -155,6 +176,7 @@ class Turns:
         self._turns: dict[str, _Turn] = {}  # being answered, by response id
         self._cut: list[_Turn] = []  # finished by an interruption whose report is about to come
         self._held_since: float | None = None
+        self._silenced_since: float | None = None  # by the last interruption
         self._lengths: list[int] = []  # of answers the model finished, in pieces of text
         self._session = session
         session.observe(self._observe)
@@ -243,11 +265,24 @@ class Turns:
         self._held_since = self._clock()
 
     def _release(self, frame: SpeechReleaseFrame, response: Response | None) -> None:
-        self._held_since = None
+        since, self._held_since = self._held_since, None
+        self._went_on(since, frame.reason)
+
+    def _resumed(self, frame: SpeechResumedFrame, response: Response | None) -> None:
+        self._went_on(self._silenced_since, frame.reason, resumed=True)
+
+    def _went_on(self, since: float | None, reason: str, *, resumed: bool = False) -> None:
+        if since is None:
+            return
+        now = self._clock()
+        report = PauseReport(now, reason, 1000 * (now - since), resumed)
+        for listener in self._listeners:
+            listener.pause(report)
 
     def _interrupted(self, frame: SpeechInterruptedFrame, response: Response | None) -> None:
         now = self._clock()
         held_ms = 0.0 if self._held_since is None else 1000 * (now - self._held_since)
+        self._silenced_since = now - held_ms / 1000
         self._held_since = None
         cut, self._cut = self._cut, []
         for turn in (*cut, *self._turns.values()):
@@ -311,5 +346,6 @@ _NOTED: dict[type[Frame], Callable[[Turns, Any, Response | None], None]] = {
     BotStartedSpeakingFrame: Turns._sound,
     SpeechHoldFrame: Turns._hold,
     SpeechReleaseFrame: Turns._release,
+    SpeechResumedFrame: Turns._resumed,
     SpeechInterruptedFrame: Turns._interrupted,
 }

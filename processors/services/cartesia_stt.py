@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from .errors import ServiceUnavailable, service_error
-from .streaming_stt import CLOSE_S, CONNECT_S, SAMPLE_RATE, Heard, StreamingTranscriber
+from .limits import WEBSOCKET_LIMITS
+from .streaming_stt import SAMPLE_RATE, Heard, StreamingTranscriber
 
 if TYPE_CHECKING:
     from cartesia import AsyncCartesia
     from cartesia.resources.stt.manual_finalize import AsyncManualFinalizeResourceConnection
-    from cartesia.types import WebSocketConnectionOptions
 
 
 class CartesiaSTT(StreamingTranscriber):
@@ -39,11 +39,10 @@ class CartesiaSTT(StreamingTranscriber):
         super().__init__(self._open_wire, service)
 
     async def _open_wire(self) -> _CartesiaWire:
-        limits = {"open_timeout": CONNECT_S, "close_timeout": CLOSE_S}  # of the websockets library
         connection = await self._client.stt.manual_finalize.websocket(
             encoding="pcm_s16le",
             sample_rate=SAMPLE_RATE,
-            websocket_connection_options=cast("WebSocketConnectionOptions", limits),
+            websocket_connection_options=WEBSOCKET_LIMITS,
             **self._options,
         ).enter()
         return _CartesiaWire(connection, self.service)

@@ -15,20 +15,17 @@ from ..local.types import SpeechChunk, WordTime
 from .alignment import Alignment
 from .cartesia_stt import StatusError
 from .errors import ServiceError, ServiceUnavailable, service_error
+from .limits import WEBSOCKET_LIMITS
 from .retry import retrying_stream
 
 if TYPE_CHECKING:
     from cartesia import AsyncCartesia
     from cartesia.lib._tts import AsyncTTSResourceConnection
-    from cartesia.types import WebsocketConnectionOptions
 
 SAMPLE_RATE = 24_000
-# Longest waits for a connection, for the first audio of a sentence, for the next, and for a connection to
-# close, s: the user hears silence meanwhile.
-CONNECT_S = 4.0
+# Longest waits for the first audio of a sentence, and for the next, s: the user hears silence meanwhile.
 FIRST_AUDIO_S = 4.0
 NEXT_AUDIO_S = 3.0
-CLOSE_S = 1.0
 
 
 class CartesiaVoice:
@@ -125,9 +122,8 @@ class CartesiaVoice:
             return self._socket
 
     async def _connect(self) -> _Socket:
-        limits = {"open_timeout": CONNECT_S, "close_timeout": CLOSE_S}  # of the websockets library
         connection = await self._client.tts.websocket_connect(
-            websocket_connection_options=cast("WebsocketConnectionOptions", limits)
+            websocket_connection_options=WEBSOCKET_LIMITS
         ).enter()
         socket = _Socket(connection, self.service)
         self._sockets.add(socket)

@@ -20,7 +20,8 @@ from loguru import logger
 
 from ...pipeline import UPSTREAM, Processor, SessionNotRunning
 from ...pipeline.frames import ErrorFrame
-from .chat import ChatModel, Piece, ToolChoice
+from .chat import ChatModel, Piece, ToolChoice, is_answer
+from .continuing import Answer
 from .deadline import before
 from .errors import RequestRejected, ServiceError, service_error
 
@@ -30,7 +31,7 @@ T = TypeVar("T")
 # How long a service that failed is not asked, s.
 REST_S = 60.0
 
-# A service that has given nothing by now is given up if there is another, s. Two of them fit into the time
+# A service that is silent for so long is given up if another can replace it, s. Two of them fit into the time
 # that `STT` gives a turn.
 TAKEOVER_S = 4.0
 
@@ -51,22 +52,32 @@ class Fallback(Generic[S]):
 
     Args:
         services: The best first.
-        takeover_s: Seconds until a service that has given nothing is given up, its own further attempts
-            included. Waiting is all there is to do for the last one, which has only its own limits.
+        takeover_s: Seconds of silence after which a service is given up that another can replace, its own
+            further attempts included. Waiting is all there is to do for the last one, which has only its own
+            limits.
         rest_s: Seconds for which a service that failed is not asked.
+        on_failure: Called when a service has failed, before the next is asked.
+        on_failure: Called when one has failed, before another takes over.
 
     Attributes:
         users: The processors that use it. When another service takes over, those in a running session
             push an ErrorFrame upstream that says so.
     """
 
-    def __init__(self, *services: S, takeover_s: float = TAKEOVER_S, rest_s: float = REST_S) -> None:
+    def __init__(
+        self,
+        *services: S,
+        takeover_s: float = TAKEOVER_S,
+        rest_s: float = REST_S,
+        on_failure: Callable[[], None] = lambda: None,
+    ) -> None:
         if not services:
             raise ValueError(f"{type(self).__name__} needs at least one service")
         self.users: WeakSet[Processor] = WeakSet()
         self._members = [_Member(s, getattr(s, "service", type(s).__name__)) for s in services]
         self._takeover_s = takeover_s
         self._rest_s = rest_s
+        self._on_failure = on_failure
         self._used = self._members[0]  # what worked last
 
     @property
@@ -93,6 +104,7 @@ class Fallback(Generic[S]):
         if not isinstance(failure, RequestRejected):  # which says nothing about the service
             member.failed = True
             member.rests_until = asyncio.get_running_loop().time() + self._rest_s
+        self._on_failure()
         return failure
 
     def _take_over(self, failure: ServiceError, member: _Member[S]) -> None:
@@ -104,42 +116,49 @@ class Fallback(Generic[S]):
             with suppress(SessionNotRunning):
                 user.push(frame, UPSTREAM)
 
-    async def _first(self, result: Awaitable[T], following: object) -> T:
-        """The first that a service gives; in time, if another one follows."""
+    async def _next(self, result: Awaitable[T], following: object) -> T:
+        """The next that a service gives; in time, if another one follows."""
         now = asyncio.get_running_loop().time()
         deadline = None if following is None else now + self._takeover_s
         return await before(deadline, result, f"nothing within {self._takeover_s:g} s")
 
-    async def _stream(self, ask: Callable[[S], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
-        """The items of the first service that gives any. One that breaks off later cannot be replaced."""
+    async def _stream(
+        self,
+        ask: Callable[[S], AsyncGenerator[T, None]],
+        counts: Callable[[T], bool] = lambda item: True,
+        can_go_on: Callable[[], bool] = lambda: False,
+    ) -> AsyncGenerator[T, None]:
+        """The items of the first service that gives any that count.
+
+        It cannot be replaced after that, unless another one can go on behind all that has come.
+        """
         members = self._order()
+        came = final = False
         for member, following in zip(members, [*members[1:], None], strict=True):
-            came = False
             self._begin(member)
             try:
                 async with aclosing(ask(member.service)) as stream:
-                    try:
-                        item = await self._first(anext(stream), following)
-                    except StopAsyncIteration:  # nothing is an answer too
+                    while True:
+                        try:
+                            item = await self._next(anext(stream), None if final else following)
+                        except StopAsyncIteration:  # nothing is an answer too
+                            self._worked(member)
+                            return
                         self._worked(member)
-                        return
-                    came = True
-                    self._worked(member)
-                    yield item
-                    async for item in stream:
+                        came = came or counts(item)
+                        final = came and not can_go_on()
                         yield item
-                return
             except Exception as error:
                 failure = self._failed(member, error)
             finally:
                 member.on_trial = False
-            if came or following is None:
+            if final or following is None:
                 raise failure
             self._take_over(failure, following)
 
 
 class FallbackChat(Fallback[ChatModel]):
-    """A language model made of several: the next one answers the same messages."""
+    """A language model made of several: the next one answers, or goes on with the answer."""
 
     @property
     def model(self) -> str:
@@ -153,7 +172,12 @@ class FallbackChat(Fallback[ChatModel]):
         tool_choice: ToolChoice = "auto",
     ) -> AsyncGenerator[Piece, None]:
         """See `ChatModel.stream`."""
-        return self._stream(lambda chat: chat.stream(messages, tools, tool_choice))
+        answer = Answer(messages)
+        return self._stream(
+            lambda chat: answer.follow(chat.stream(answer.messages, tools, tool_choice)),
+            is_answer,
+            answer.can_go_on,
+        )
 
 
 __all__ = ["Fallback", "FallbackChat"]

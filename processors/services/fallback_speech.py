@@ -70,7 +70,7 @@ class _FallbackUtterance:
                 assert self._failure is not None
                 raise self._failure
             try:
-                text = await self._fallback._first(ask(utterance), self._following or None)
+                text = await self._fallback._next(ask(utterance), self._following or None)
             except Exception as error:
                 if utterance is self._utterance:  # else a snapshot has failed before, beside this
                     self._next(error)

@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .chat import Piece, ToolChoice
+from .chat import Piece, ToolChoice, is_answer
+from .continuing import GO_ON, Answer, Filled, Repeated, beginning, behind
 from .openai_client import Timeouts, service_name, with_timeouts
 from .retry import Backoff, retrying_stream
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 class OpenAIModel(ABC):
     """A `ChatModel` behind the `openai` client.
 
-    A request that fails before anything of the answer came is repeated.
+    A request that fails is repeated; one that breaks off in its answer is followed by one for the rest.
 
     Args:
         client: The `openai` client, for any base URL; the caller closes it. Its own timeouts and repeated
@@ -25,6 +26,8 @@ class OpenAIModel(ABC):
         model: The model's name at that server.
         timeouts: How long the server may be silent.
         backoff: How failed requests are repeated.
+        fills_in: Whether the server goes on with a last message of the assistant's at its next character, as
+            llama.cpp does. Others are told to go on, and what they say again is left out.
         options: Further arguments of the request, such as `temperature`.
 
     Attributes:
@@ -41,6 +44,7 @@ class OpenAIModel(ABC):
         *,
         timeouts: Timeouts | None = None,
         backoff: Backoff | None = None,
+        fills_in: bool = False,
         **options: Any,
     ) -> None:
         self.model = model
@@ -48,6 +52,7 @@ class OpenAIModel(ABC):
         self._timeouts = timeouts or Timeouts()
         self._client = with_timeouts(client, self._timeouts)
         self._backoff = backoff
+        self._fills_in = fills_in
         self._options = self._defaults | options
 
     def stream(
@@ -57,10 +62,28 @@ class OpenAIModel(ABC):
         tool_choice: ToolChoice = "auto",
     ) -> AsyncGenerator[Piece, None]:
         """See `ChatModel.stream`."""
-        request = {"model": self.model, "stream": True, **self._options, **self._asked(messages, tools)}
+        answer = Answer(messages)
+        return retrying_stream(
+            lambda: answer.follow(self._attempt(answer.messages, tools, tool_choice)),
+            service=self.service,
+            backoff=self._backoff,
+            counts=is_answer,
+            can_go_on=answer.can_go_on,
+        )
+
+    def _attempt(
+        self, messages: Sequence[Any], tools: Sequence[dict[str, Any]], tool_choice: ToolChoice
+    ) -> AsyncGenerator[Piece, None]:
+        conversation, said = beginning(messages)
+        if said:
+            conversation = [*conversation, {"role": "assistant", "content": said.rstrip()}]
+            if not self._fills_in:
+                conversation.append({"role": "user", "content": GO_ON})
+        request = {"model": self.model, "stream": True, **self._options, **self._asked(conversation, tools)}
         if tools and tool_choice != "auto":
             request["tool_choice"] = tool_choice
-        return retrying_stream(lambda: self._pieces(request), service=self.service, backoff=self._backoff)
+        pieces = self._pieces(request)
+        return behind(Filled(said) if self._fills_in else Repeated(said), pieces) if said else pieces
 
     @abstractmethod
     def _asked(self, messages: Sequence[Any], tools: Sequence[dict[str, Any]]) -> dict[str, Any]:

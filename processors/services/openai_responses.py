@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .chat import Call, Piece, Usage
+from .chat import Call, CallBegun, CallInput, Piece, Thought, Usage
 from .errors import broken_off
+from .openai_chat import source_in
 from .openai_client import events
 from .openai_model import OpenAIModel
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 class Responses(OpenAIModel):
     """A model behind the responses API. The provider keeps nothing of the conversation (`store=False`).
 
-    Thoughts are not a part of the answer.
+    Thoughts come as the provider sums them up, if `reasoning={"summary": "auto"}` asks for it.
     """
 
     _defaults: ClassVar[dict[str, Any]] = {"store": False}
@@ -35,6 +36,7 @@ class Responses(OpenAIModel):
 
     async def _pieces(self, request: dict[str, Any]) -> AsyncGenerator[Piece, None]:
         calls: list[Call] = []
+        places: list[int] = []  # of the calls, among all that the response puts out
         ended = False
         usage: ResponseUsage | None = None
         stream = events(lambda: self._client.responses.create(**request), self._timeouts)
@@ -43,6 +45,16 @@ class Responses(OpenAIModel):
                 match getattr(event, "type", None):
                     case "response.output_text.delta" | "response.refusal.delta":
                         yield event.delta
+                    case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta":
+                        yield Thought(event.delta)
+                    case "response.output_text.annotation.added":
+                        if source := source_in(event.annotation):
+                            yield source
+                    case "response.output_item.added" if event.item.type == "function_call":
+                        places.append(event.output_index)
+                        yield CallBegun(len(places) - 1, event.item.call_id, event.item.name)
+                    case "response.function_call_arguments.delta" if event.output_index in places:
+                        yield CallInput(places.index(event.output_index), event.delta)
                     case "response.output_item.done" if event.item.type == "function_call":
                         calls.append(Call(event.item.call_id, event.item.name, event.item.arguments))
                     case "response.completed" | "response.incomplete":

@@ -14,14 +14,14 @@ import soxr
 from openai import APIError, Timeout
 
 from .errors import KeyRejected, ServiceError, service_error
+from .limits import CONNECT_S, WEBSOCKET_LIMITS
 from .retry import Backoff, retrying
-from .streaming_stt import CLOSE_S, CONNECT_S, SAMPLE_RATE, Heard, StreamingTranscriber
+from .streaming_stt import SAMPLE_RATE, Heard, StreamingTranscriber
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
     from openai.resources.realtime.realtime import AsyncRealtimeConnection
     from openai.types.realtime import RealtimeServerEvent
-    from openai.types.websocket_connection_options import WebSocketConnectionOptions
 
 # The longest wait for an answer over HTTP, s.
 ANSWER_S = 6.0
@@ -178,10 +178,9 @@ class OpenAIRealtimeSTT(StreamingTranscriber):
         super().__init__(self._open_wire, service)
 
     async def _open_wire(self) -> _RealtimeWire:
-        limits = {"open_timeout": CONNECT_S, "close_timeout": CLOSE_S}  # of the websockets library
         connection = await self._client.realtime.connect(
             extra_query={"intent": "transcription"},
-            websocket_connection_options=cast("WebSocketConnectionOptions", limits),
+            websocket_connection_options=WEBSOCKET_LIMITS,
         ).enter()
         wire = _RealtimeWire(connection, self.service)
         try:

@@ -12,6 +12,7 @@ from openai import Timeout
 from ...pipeline.pace import Pace, PacedWords
 from ..local.types import SpeechChunk
 from .errors import ServiceUnavailable
+from .limits import CONNECT_S
 from .retry import retrying_stream
 
 if TYPE_CHECKING:
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 
 # Raw audio of this API is mono s16le at this rate, Hz.
 SAMPLE_RATE = 24_000
-# Longest waits for the connection, and for the first or the next audio, s: the user hears silence meanwhile.
-CONNECT_S = 4.0
+# Longest wait for the first or the next audio, s: the user hears silence meanwhile.
 SILENCE_S = 6.0
 
 

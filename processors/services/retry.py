@@ -63,12 +63,24 @@ async def retrying(attempt: Callable[[], Awaitable[T]], *, service: str, backoff
 
 
 async def retrying_stream(
-    open_stream: Callable[[], AsyncGenerator[T, None]], *, service: str, backoff: Backoff | None = None
+    open_stream: Callable[[], AsyncGenerator[T, None]],
+    *,
+    service: str,
+    backoff: Backoff | None = None,
+    counts: Callable[[T], bool] = lambda item: True,
+    can_go_on: Callable[[], bool] = lambda: False,
 ) -> AsyncGenerator[T, None]:
-    """The items of a stream, opened again as long as nothing has come out of it.
+    """The items of a stream, opened again as long as nothing that counts has come out of it.
 
-    Once an item came, a failure is final: what follows it, asked for again, would not fit, and what was
-    said would be said twice. Closing the generator closes the stream, or ends the pause.
+    Once such an item came, a failure is final, since it would come twice; unless the stream, opened again,
+    goes on behind it. Closing the generator closes the stream, or ends the pause.
+
+    Args:
+        open_stream: Makes one attempt.
+        service: What errors and logs call it.
+        backoff: How it is repeated; its patience begins anew with each item that counts.
+        counts: Whether an item does; others may come twice.
+        can_go_on: Whether the stream would go on behind all that has come.
 
     Raises:
         ServiceError: As `retrying`, or the stream broke off.
@@ -83,12 +95,14 @@ async def retrying_stream(
         try:
             async with aclosing(open_stream()) as stream:
                 async for item in stream:
-                    came = True
+                    if counts(item):
+                        came, began = True, loop.time()
                     yield item
             return
         except Exception as error:
             failure = service_error(service, error)
-        pause_s = None if came else backoff.pause_s(attempt, failure, loop.time() - began)
+        final = came and not can_go_on()
+        pause_s = None if final else backoff.pause_s(attempt, failure, loop.time() - began)
         if pause_s is None:
             raise failure
         logger.info("{}; attempt {} in {:.1f} s", failure, attempt + 1, pause_s)

@@ -19,10 +19,8 @@ from loguru import logger
 from .errors import ServiceError, ServiceUnavailable, service_error
 from .retry import Backoff
 
-# Longest waits for a connection, for the text of audio that was sent, and for a connection to close, s.
-CONNECT_S = 4.0
+# Longest wait for the text of audio that was sent, s.
 SETTLE_S = 3.0
-CLOSE_S = 1.0
 # The user waits for the text, so the pauses are short.
 BACKOFF = Backoff(attempts=4, first_s=0.25, cap_s=1.0, patience_s=6.0)
 

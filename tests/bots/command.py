@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
+import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 COMMAND = (sys.executable, "-m", "bargein")
-PATIENCE_S = 120.0  # a slow machine may take its time
+PATIENCE_S = 300.0  # a slow machine may take its time
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -36,6 +38,14 @@ def bargein(
         env=environment(**variables),
         check=False,
     )
+
+
+def free_port() -> int:
+    """Of those below which the system gives to nobody who asks for any: it stays free."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def answered(*arguments: str | Path, cwd: Path) -> Any:
@@ -75,10 +85,12 @@ class Running:
 
 
 @asynccontextmanager
-async def started(*arguments: str | Path, cwd: Path, **variables: str) -> AsyncIterator[Running]:
+async def started(
+    *arguments: str | Path, cwd: Path, command: Sequence[str] = COMMAND, **variables: str
+) -> AsyncIterator[Running]:
     """The command, ended with the block."""
     process = await asyncio.create_subprocess_exec(
-        *COMMAND,
+        *command,
         *map(str, arguments),
         cwd=cwd,
         stdin=asyncio.subprocess.DEVNULL,

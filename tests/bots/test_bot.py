@@ -10,14 +10,17 @@ from xml.etree import ElementTree
 import pytest
 
 from bargein import Processor, Session, handles
-from bargein.bots import Bot, ServiceMissing, draw_svg, draw_text, load_bot
-from bargein.bots.parts import ServicePart, every
+from bargein.bots import BadBot, Bot, RunningBot, ServiceMissing, draw_svg, draw_text, load_bot
+from bargein.bots.parts import LLMPart, ServicePart, every
+from bargein.bots.place import Shared
 from bargein.pipeline.frames import LLMTextFrame
 from bargein.processors.policies import Critical, MinimumWords, MuteUntilFirstReplyEnds, SpeechOnly
+from bargein.processors.services.keys import KeyMalformed
 from bargein.processors.tools import tool
 from bargein.transports.output import AudioOutput
 
-from ..servers.openai_server import OpenAIServer
+from ..processors.fakes import FakeEndOfTurn, FakeVAD
+from ..servers.openai_server import OpenAIServer, Trouble, refuse
 from .scripted import Microphone, conversation
 
 OWN = '''
@@ -88,10 +91,13 @@ def own(tmp_path: Path) -> Path:
 class TestTwins:
     """A file and the same in Python build the same pipeline."""
 
-    def test_in_the_short_form(self, own: Path) -> None:
+    def test_in_the_short_form(self, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TURN_SECRET", "a-secret")
         (own / "bot.yaml").write_text("""
 name: twin
 description: One of two.
+greeting: {text: "Hello, twin.", critical: true}
+transport: [phone, webrtc: {ice_servers: ["stun:a.org", {url: "turn:b.org", secret: "${TURN_SECRET}"}]}]
 stt: [openai, local]
 llm: {service: openai, model: gpt-4o-mini, temperature: 0.5}
 tts: cartesia
@@ -101,12 +107,18 @@ interruption:
   - SpeechOnly: {MinimumWords: {count: 3}}
   - defaults
 tools: ["./own.py:book"]
+report_calls: {book: full}
 context: {instructions: Be brief., max_messages: 12}
 limits: {max_sessions: 1, idle_timeout_s: 30}
 """)
         twin = Bot(
             name="twin",
             description="One of two.",
+            greeting={"text": "Hello, twin.", "critical": True},
+            transport=[
+                "phone",
+                {"webrtc": {"ice_servers": ["stun:a.org", {"url": "turn:b.org", "secret": "a-secret"}]}},
+            ],
             stt=["openai", "local"],
             llm={"service": "openai", "model": "gpt-4o-mini", "temperature": 0.5},
             tts="cartesia",
@@ -117,6 +129,7 @@ limits: {max_sessions: 1, idle_timeout_s: 30}
                 "defaults",
             ],
             tools=[book],
+            report_calls={"book": "full"},
             context={"instructions": "Be brief.", "max_messages": 12},
             limits={"max_sessions": 1, "idle_timeout_s": 30},
         )
@@ -159,6 +172,21 @@ limits: {max_sessions: 1, idle_timeout_s: 30}
     def compare(one: Bot, other: Bot) -> None:
         assert draw_text(one) == draw_text(other)
         assert draw_svg(one) == draw_svg(other)
+        ours, theirs = one.declaration, other.declaration
+        assert ours.greeting == theirs.greeting
+        assert ours.ice_servers == theirs.ice_servers
+        assert ours.report_calls == theirs.report_calls
+        pipelines = []
+        for bot in (one, other):
+            shared = Shared(FakeVAD, FakeEndOfTurn([0.9]))
+            shared.opened = [
+                (part, [lambda session: None] if isinstance(part, LLMPart) else None)
+                for part in every(bot.declaration.parts)
+                if isinstance(part, ServicePart)
+            ]
+            with RunningBot(bot, shared).pipeline(Processor(), Processor()) as pipeline:
+                pipelines.append([type(processor).__name__ for processor in pipeline.processors])
+        assert pipelines[0] == pipelines[1]
 
 
 async def test_the_long_form_runs_with_parts_of_ones_own_and_of_pipecat(own: Path) -> None:
@@ -230,6 +258,27 @@ class TestServices:
             async with bot.open():
                 pass
 
+    async def test_a_key_that_cannot_be_one_is_refused_at_the_start(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OPENAI_API_KEY", "'sk-quoted'")
+        with pytest.raises(KeyMalformed, match="OPENAI_API_KEY in the environment has quotes") as raised:
+            async with Bot(name="x", llm=["openai", "local"]).open():
+                pass
+        assert "sk-quoted" not in str(raised.value)
+
+    def test_a_key_in_a_field_for_one_is_looked_at_too(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("GROQ_API_KEY", "gsk-...")
+        path = tmp_path / "bot.yaml"
+        path.write_text(
+            "name: x\nllm: {service: openai, base_url: 'http://127.0.0.1/v1', api_key: '${GROQ_API_KEY}'}\n"
+        )
+        with pytest.raises(BadBot, match=r"api_key: is a placeholder") as raised:
+            load_bot(path)
+        assert "gsk-" not in str(raised.value)
+
     @pytest.mark.real_time
     async def test_another_server_is_asked_without_openais_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OPENAI_API_KEY", "openais-own")
@@ -264,6 +313,29 @@ class TestServices:
             assert request.body["seed"] == 4
             assert "Bearer" in sent[0]
             assert "openais-own" not in sent[0]
+
+    @pytest.mark.real_time
+    @pytest.mark.local_models
+    async def test_a_stand_in_is_loaded_when_it_is_needed_and_goes_on_with_the_answer(self) -> None:
+        async with OpenAIServer().serving() as server:
+            server.answer = lambda messages: ["The", " capital", " of", " France"]
+            server.plan(Trouble("cut", after=3), refuse(401))
+            paid = {"service": "openai", "model": "paid", "base_url": server.base_url}
+            bot = Bot(name="x", llm=[paid, {"service": "local", "temperature": 0}])
+            lines: list[str] = []
+            async with asyncio.timeout(600), bot.open(lines.append, max_sessions=1) as running:
+                assert lines == ["language model: paid (openai), then SmolLM2 (local), loaded when needed"]
+                assert len(lines) == bot.steps
+                context = bot.new_context()
+                output = AudioOutput(16_000)
+                with running.pipeline(Microphone(), output, context=context) as pipeline:
+                    async with Session(pipeline) as session:
+                        answered = session.send_text("What is the capital of France?")
+                        assert (await answered).complete
+            said = context.messages[-1]["content"]
+            assert said.startswith("The capital of France is Paris")
+            assert len(server.requests) == 2
+            assert len(lines) == 1
 
     @pytest.mark.real_time
     async def test_the_next_one_takes_over_when_the_first_fails(self) -> None:

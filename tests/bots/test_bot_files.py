@@ -94,7 +94,7 @@ transport: [webrtc, websockets]
         "12:20: interruption.speaking[3].SpeechOnly[0]: Nois is no policy; did you mean Noise?",
         "13:9: tools[0]: nosuch cannot be imported: ModuleNotFoundError: No module named 'nosuch'",
         "14:24: limits.max_sessions: Input should be greater than or equal to 1",
-        "15:21: transport[1]: cannot be websockets; did you mean websocket?",
+        "15:21: transport[1]: websockets is no transport; did you mean websocket?",
     ]
 
 
@@ -134,8 +134,21 @@ transport: [webrtc, websockets]
         ("name: x\nllm: local\ntools: [os.path:joinn]\n",
          "3:9: tools[0]: os.path has no joinn; did you mean join?"),
         ("name: x\nllm: local\ntools: [os.path:join]\n", "3:9: tools[0]: "),
-        ("name: x\nllm: local\ninclude: other.yaml\n", "3:10: include: no such file: {directory}/other.yaml"),
+        ("name: x\nllm: local\ninclude: other.yaml\n", "3:10: include: {directory}/other.yaml: no such file"),
         ("name: x\nllm: local\ninclude: bot.yaml\n", "3:10: include: bot.yaml includes itself"),
+        ("name: x\nstt: local\ngreeting: Hi.\n", "1:1: has a greeting and nothing that says it; add an llm"),
+        ("name: x\nllm: local\ngreeting: ''\n", "3:11: greeting: String should have at least 1 character"),
+        ("name: x\nllm: local\ngreeting: {txt: Hi.}\n", "3:12: greeting.txt: unknown; did you mean text?"),
+        ("name: x\nllm: local\ntransport: [webrtc, webrtc: {}]\n", "1:1: names a transport twice"),
+        ("name: x\nllm: local\ntransport: {webrtc: {ice_server: []}}\n",
+         "3:22: transport.webrtc.ice_server: unknown; did you mean ice_servers?"),
+        ("name: x\nllm: local\ntransport: {webrtc: {ice_servers: [http://x]}}\n",
+         "3:36: transport.webrtc.ice_servers[0]: has a url that is not like stun:HOST:PORT"),
+        ("name: x\nllm: local\ntransport: {webrtc: {ice_servers: turn:x.org}}\n",
+         "transport.webrtc.ice_servers: needs username and credential, or secret"),
+        ("name: x\nllm: local\nreport_calls: ful\n", "3:15: report_calls: cannot be ful; did you mean full?"),
+        ("name: x\nllm: local\ntools: bargein.bots.receptionist:book\nreport_calls: {bok: full}\n",
+         "1:1: report_calls: there is no tool bok; did you mean book?"),
         ("name: x\nllm: local\ndescription: ${OOPS\n", "3:14: description: `${` should be"),
         ("name: x\nllm: &a {services: [*a]}\n", "is nested too deeply"),
     ],
@@ -233,6 +246,23 @@ class TestInclude:
             f"{tmp_path}/base.yaml:2:24: llm.temprature: unknown; did you mean temperature?",
         ]
 
+    @pytest.mark.parametrize(
+        ("include", "told"),
+        [
+            ("bot.yaml", "bot.yaml includes itself"),
+            ("other.yaml", "{directory}/other.yaml: no such file"),
+            (".", "{directory} is a directory"),
+        ],
+    )
+    def test_what_a_file_that_cannot_be_read_would_say_is_not_missed(
+        self, write: Write, tmp_path: Path, include: str, told: str
+    ) -> None:
+        found = problems(write(f"include: {include}\nlimits: {{max_session: 1}}\n"))
+        assert found == [
+            f"1:10: include: {told.replace('{directory}', str(tmp_path))}",
+            "2:10: limits.max_session: unknown; did you mean max_sessions?",
+        ]
+
 
 class TestNames:
     def test_of_shipped_bots(self) -> None:
@@ -244,13 +274,35 @@ class TestNames:
         with pytest.raises(NoSuchBot, match="no such file"):
             load_bot(tmp_path / "none.yaml")
 
+    @pytest.mark.parametrize(
+        ("name", "told"),
+        [
+            ("a.yaml", "a.yaml is a directory"),
+            (".", ". is a directory"),
+            ("mine", "there is no bot mine; did you mean mine.yaml?"),
+            ("house.py", "house.py:NAME would be the bot NAME in it"),
+            ("nothing.py", "nothing.py: no such file"),
+            ("./house.py:four", "./house.py has no four; there is no Bot in it"),
+        ],
+    )
+    def test_that_are_nearly_right(
+        self, write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, told: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "a.yaml").mkdir()
+        write("name: mine\nllm: local\n", "mine.yaml")
+        write("def three() -> int:\n    return 3\n", "house.py")
+        with pytest.raises(NoSuchBot) as caught:
+            load_bot(name)
+        assert str(caught.value) == told
+
     def test_of_bots_in_python(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
         path = write(
             "from bargein.bots import Bot\nada = Bot(name='Ada', llm='local')\nx = 1\n", "my_bots.py"
         )
         monkeypatch.chdir(path.parent)
         assert load_bot("./my_bots.py:ada").name == "Ada"
-        with pytest.raises(NoSuchBot, match="has no adda"):
+        with pytest.raises(NoSuchBot, match=r"has no adda; did you mean ada\?"):
             load_bot("./my_bots.py:adda")
         with pytest.raises(NoSuchBot, match="is no Bot but int"):
             load_bot("./my_bots.py:x")
@@ -274,6 +326,10 @@ class TestSchema:
             {"interruption": {"speaking": ["./my.py:Policy"], "resume": None, "duck": 0.2}},
             {"llm": {"services": ["openai", "local"], "max_steps": 2}},
             {"llm": {"service": "openai", "model": "m", "base_url": "http://localhost/v1"}},
+            {"greeting": "Hi.", "report_calls": "full"},
+            {"greeting": {"text": "Hi.", "critical": True}, "report_calls": {"*": "none", "book": "full"}},
+            {"transport": ["phone", {"webrtc": {"ice_servers": ["stun:a.org", {"url": "turn:b.org"}]}}]},
+            {"transport": "webrtc"},
             {"pipeline": ["VAD", {"Turn": {"silence_ms": 800}}, {"parallel": [["LLM"], ["a.b.C"]]}]},
             {"pipeline": [{"./my.py:Shout": {"anything": 1}}, {"STT": ["openai", "local"]}, {"VAD": None}]},
         ],
@@ -294,6 +350,9 @@ class TestSchema:
             {"pipeline": [{"VAD": {"start": 1}}]},
             {"pipeline": [{"VAD": {}, "Turn": {}}]},
             {"limits": {"max_sessions": 0}},
+            {"greeting": ""},
+            {"report_calls": "all"},
+            {"transport": [{"webrtc": {"ice_server": []}}]},
             {"tools": ["book"]},
         ],
     )

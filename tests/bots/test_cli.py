@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -12,9 +13,12 @@ from xml.etree import ElementTree
 import pytest
 
 from bargein.bots.cli import bargein as group
+from bargein.bots.cli import main
+from bargein.bots.sound import NoSound
 
 from .command import answered, bargein, environment
 
+YEAH, JFK = (str(Path(__file__).parent.parent / "data" / name) for name in ("yeah.wav", "jfk.flac"))
 EVENTS: list[dict[str, Any]] = [
     {"t": 0.5, "event": "vad_started"},
     {"t": 1.5, "event": "vad_stopped"},
@@ -87,6 +91,10 @@ class TestWrongUsage:
             (["trace", "log.jsonl", "-o", "bot.png"], "should end in .html or .svg"),
             (["talk", "in.wav"], "'-o'"),
             (["talk", "a", "b", "c", "-o", "out.wav"], "[BOT] INPUT"),
+            (["talk", "in.wav", "-o", "out.jsonl"], "should end in .wav"),
+            (["run", "--allow-origin", "bot.example.com"], "should be like https://bot.example.com"),
+            (["run", "--allow-origin", "https://bot.example.com/page"], "without a path"),
+            (["run", "--allow-origin", "*"], "should be like https://bot.example.com"),
             (["completion", "tcsh"], "'bash', 'zsh', 'fish'"),
             ([], "Usage: bargein"),
         ],
@@ -112,6 +120,9 @@ class TestMistakes:
             (["trace", "nothing.jsonl"], "nothing.jsonl: No such file or directory"),
             (["talk", "nothing.wav", "-o", "out.wav"], "nothing.wav: no such file"),
             (["talk", "typist", "in.wav", "-o", "out.wav"], "typist hears nothing"),
+            (["talk", YEAH, "-o", "nowhere/out.wav"], "nowhere: no such directory"),
+            (["talk", YEAH, "-o", YEAH], "is a recording that is to be played"),
+            (["talk", JFK, "--then", YEAH, "-o", YEAH], "is a recording that is to be played"),
             (["console", "transcriber"], "has no language model to write to"),
             (["new", "a/b"], "should be letters"),
             (["run", "--host", "192.0.2.1"], "cannot listen at 192.0.2.1"),
@@ -123,6 +134,28 @@ class TestMistakes:
         assert says in done.stderr
         assert done.stderr.count("\n") == 1
         assert done.stdout == ""
+
+    @pytest.mark.parametrize(
+        ("error", "told"),
+        [
+            (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+            (OSError(errno.EACCES, "Permission denied", "bot.svg"), "bot.svg: Permission denied"),
+            (NoSound("no microphone"), "no microphone"),
+        ],
+    )
+    def test_of_the_machine_are_told_without_their_numbers(
+        self,
+        error: OSError,
+        told: str,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        def fail(*arguments: object, **options: object) -> None:
+            raise error
+
+        monkeypatch.setattr(group, "main", fail)
+        assert main([]) == 1
+        assert capsys.readouterr().err == f"bargein: {told}\n"
 
     def test_a_service_that_cannot_be_used(self, tmp_path: Path) -> None:
         (tmp_path / "bot.yaml").write_text("name: b\nllm: openai/gpt-4.1-mini\n")
@@ -218,48 +251,6 @@ class TestTrace:
         assert done.returncode == 1
         assert says in done.stderr
         assert "Traceback" not in done.stderr
-
-
-class TestCompletion:
-    @pytest.mark.parametrize(
-        ("shell", "holds"), [("bash", "complete "), ("zsh", "#compdef bargein"), ("fish", "complete ")]
-    )
-    def test_a_script_for_each_shell(self, shell: str, holds: str, tmp_path: Path) -> None:
-        done = bargein("completion", shell, cwd=tmp_path)
-        assert done.returncode == 0
-        assert holds in done.stdout
-        assert "_BARGEIN_COMPLETE" in done.stdout
-
-    def test_bash_completes_with_it(self, tmp_path: Path) -> None:
-        """In bash itself: the script is read, and asked as the Tab key would."""
-        script = tmp_path / "completion.bash"
-        script.write_text(bargein("completion", "bash", cwd=tmp_path).stdout)
-        ask = (
-            f"PATH={Path(sys.executable).parent}:$PATH; source {script}; COMP_WORDS=(bargein show st); "
-            "COMP_CWORD=2; _bargein_completion bargein; echo ${COMPREPLY[@]}"
-        )
-        done = subprocess.run(
-            ["bash", "-c", ask], capture_output=True, text=True, env=environment(), check=True
-        )
-        assert "storyteller" in done.stdout.split()
-
-    @pytest.mark.parametrize(
-        ("words", "completed"),
-        [
-            ("bargein c", {"plain,console", "plain,check", "plain,completion"}),
-            ("bargein run st", {"plain,storyteller", "plain,stove.yaml"}),
-            ("bargein talk que", {"file,que"}),
-            ("bargein run --po", {"plain,--port"}),
-        ],
-    )
-    def test_commands_bots_and_options(self, words: str, completed: set[str], tmp_path: Path) -> None:
-        (tmp_path / "stove.yaml").touch()
-        asked = {
-            "COMP_WORDS": words,
-            "COMP_CWORD": str(words.count(" ")),
-            "_BARGEIN_COMPLETE": "bash_complete",
-        }
-        assert set(bargein(cwd=tmp_path, **asked).stdout.split()) == completed
 
 
 class TestBench:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
 import re
-import struct
-import termios
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from ..servers.openai_server import OpenAIServer, refuse, tool_calls
 from .command import COMMAND, PATIENCE_S, bargein, environment
+from .terminal import CTRL_C, CTRL_D, ESCAPE, TAB, terminal
 
 pytestmark = pytest.mark.real_time
-
-ESCAPE, TAB, CTRL_C, CTRL_D = "\x1b", "\t", "\x03", "\x04"
 
 
 def write_bot(directory: Path, server: OpenAIServer) -> Path:
@@ -74,6 +68,31 @@ async def test_an_answer_that_fails_is_told_and_the_next_is_given(tmp_path: Path
         assert "Traceback" not in errors
 
 
+async def test_it_leaves_when_nobody_reads(tmp_path: Path) -> None:
+    """As in `bargein console | head -1`."""
+    reading, writing = os.pipe()
+    async with OpenAIServer().serving() as server:
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            "console",
+            str(write_bot(tmp_path, server)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=writing,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment(),
+        )
+        os.close(writing)
+        assert process.stdin is not None
+        process.stdin.write(b"Hello.\n")
+        with os.fdopen(reading) as output:
+            assert await asyncio.to_thread(output.readline) == "you: Hello.\n"
+        async with asyncio.timeout(PATIENCE_S):
+            _, errors = await process.communicate(b"And now?\nAnd now?\n")
+    assert process.returncode == 1
+    assert "Broken" not in errors.decode()
+    assert "Traceback" not in errors.decode()
+
+
 @pytest.mark.local_models
 def test_with_the_local_model(tmp_path: Path) -> None:
     done = bargein("console", "typist", cwd=tmp_path, said="Say hello.\n")
@@ -83,71 +102,11 @@ def test_with_the_local_model(tmp_path: Path) -> None:
     assert re.match(r"bot: \w", answer)
 
 
-class Terminal:
-    """A pseudo-terminal in which the command runs."""
-
-    def __init__(self, master: int) -> None:
-        self._master = master
-        self._raw = ""
-        self._news = asyncio.Event()
-        asyncio.get_running_loop().add_reader(master, self._read)
-
-    @property
-    def screen(self) -> str:
-        """All that was written to it, without escape sequences: of what changes in place only the changes."""
-        return re.sub(r"\x1b(\[[0-9;?]*[A-Za-z]|[=>])", "", self._raw).replace("\r", "")
-
-    def _read(self) -> None:
-        try:
-            self._raw += os.read(self._master, 65_536).decode(errors="replace")
-        except OSError:  # the command has ended
-            asyncio.get_running_loop().remove_reader(self._master)
-        self._news.set()
-
-    def type(self, keys: str) -> None:
-        os.write(self._master, keys.encode())
-
-    async def until(self, text: str) -> None:
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                while text not in self.screen:
-                    self._news.clear()
-                    await self._news.wait()
-        except TimeoutError:
-            raise AssertionError(f"{text!r} is not in\n{self.screen}") from None
-
-
-@asynccontextmanager
-async def terminal(bot: Path) -> AsyncIterator[tuple[Terminal, asyncio.subprocess.Process]]:
-    master, slave = os.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        *("console", str(bot), "--text"),
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        start_new_session=True,
-        env=environment(TERM="xterm", PROMPT_TOOLKIT_NO_CPR="1"),
-    )
-    os.close(slave)
-    try:
-        yield Terminal(master), process
-        async with asyncio.timeout(PATIENCE_S):
-            await process.wait()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-        asyncio.get_running_loop().remove_reader(master)
-        os.close(master)
-
-
 async def test_a_terminal_types_interrupts_and_leaves(tmp_path: Path) -> None:
     async with OpenAIServer().serving() as server:
         server.script(["One,", " two,", *[" and more"] * 10_000], ["I have", " stopped."], ["Bye."])
         server.token_s = 0.02
-        async with terminal(write_bot(tmp_path, server)) as (screen, process):
+        async with terminal("console", write_bot(tmp_path, server), "--text") as (screen, process):
             await screen.until("\n>")
             screen.type("Count.\r")
             await screen.until("you: Count.")
@@ -166,7 +125,7 @@ async def test_a_terminal_types_interrupts_and_leaves(tmp_path: Path) -> None:
 
 async def test_ctrl_c_leaves_with_130(tmp_path: Path) -> None:
     async with OpenAIServer().serving() as server:
-        async with terminal(write_bot(tmp_path, server)) as (screen, process):
+        async with terminal("console", write_bot(tmp_path, server), "--text") as (screen, process):
             await screen.until("\n>")
             screen.type(CTRL_C)
         assert process.returncode == 130

@@ -14,15 +14,9 @@ import pytest
 from websockets.asyncio.client import connect
 
 from ..servers.openai_server import OpenAIServer
-from .command import Running, answered, bargein, started
+from .command import PATIENCE_S, Running, answered, bargein, free_port, started
 
 pytestmark = pytest.mark.real_time
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def write_bot(directory: Path, name: str, server: OpenAIServer) -> Path:
@@ -35,10 +29,10 @@ def write_bot(directory: Path, name: str, server: OpenAIServer) -> Path:
 
 async def ask(port: int, text: str) -> str:
     """Write to the bot over a WebSocket; returns the whole answer."""
-    async with connect(f"ws://127.0.0.1:{port}/ws") as socket_:
+    async with connect(f"ws://127.0.0.1:{port}/ws", open_timeout=PATIENCE_S) as socket_:
         await socket_.send(json.dumps({"type": "start"}))
         await socket_.send(json.dumps({"type": "text", "text": text}))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             async for message in socket_:
                 found = json.loads(message)
                 if found["type"] == "transcript" and found["role"] == "assistant" and found["final"]:
@@ -47,7 +41,7 @@ async def ask(port: int, text: str) -> str:
 
 
 async def get(port: int, path: str) -> str:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
         response = await client.get(f"http://127.0.0.1:{port}{path}")
         assert response.status_code == 200
         return response.text
@@ -55,7 +49,7 @@ async def get(port: int, path: str) -> str:
 
 async def scraped(port: int, until: str) -> str:
     """The metrics, once this is in them."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while until not in (metrics := await get(port, "/metrics")):
             pass
     return metrics
@@ -100,7 +94,7 @@ async def test_without_metrics(tmp_path: Path) -> None:
         bot = write_bot(tmp_path, "desk", server)
         async with started("run", bot, "--port", str(port), "--no-metrics", cwd=tmp_path) as command:
             await command.until("Talk to desk")
-            async with httpx.AsyncClient() as client:
+            async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
                 assert (await client.get(f"http://127.0.0.1:{port}/metrics")).status_code == 404
             await asked_to_stop(command)
 

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from bargein.pipeline import Processor, Session, SpeechInterruptedFrame
 from bargein.pipeline.frames import Frame, FrameDirection, LLMFullResponseEndFrame, LLMTextFrame, TTSTextFrame
 from bargein.processors.context import INTERRUPTED_MARK, SPEECH_STOPPED_MARK, Context
 from bargein.processors.local.moonshine import MoonshineSTT
+from bargein.processors.local.worker_main import Header
 from bargein.transports.file import RATE, FileTransport, Samples, load_recording
 
 from ..servers.openai_server import Messages, OpenAIServer
@@ -51,10 +51,10 @@ class PatientClock:
 
     def __init__(self, stt: MoonshineSTT) -> None:
         loop = asyncio.get_running_loop()
-        self._clock, self._transcribe = loop.time, stt._transcribe
+        self._clock, self._call = loop.time, stt.worker.call
         self._lost = 0.0  # s
         self._pending: list[float] = []  # when requests began that have no reply, ascending
-        stt._transcribe = self.transcribe  # type: ignore[method-assign]
+        stt.worker.call = self.call  # type: ignore[method-assign]
         loop.time = self.time  # type: ignore[method-assign]
 
     def time(self) -> float:
@@ -64,11 +64,11 @@ class PatientClock:
             now = self._pending[0] + RECOGNITION_S
         return now
 
-    async def transcribe(self, pcm: bytes, urgency: Any) -> str:
+    async def call(self, header: Header, body: bytes = b"") -> tuple[Header, bytes]:
         began = self.time()
         self._pending.append(began)
         try:
-            return await self._transcribe(pcm, urgency)
+            return await self._call(header, body)
         finally:
             self.time()
             self._pending.remove(began)

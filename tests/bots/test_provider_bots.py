@@ -84,7 +84,7 @@ async def test_a_bot_of_provider_services(
 ) -> None:
     monkeypatch.setenv("CARTESIA_API_KEY", CARTESIA_KEY)
     servers, output, played = Servers(), AudioOutput(16_000), bytearray()
-    async with asyncio.timeout(60), servers.serving():
+    async with asyncio.timeout(300), servers.serving():
         servers.chat.answer = lambda messages: ANSWER
         servers.audio.chunk_s = servers.cartesia.word_s = 0.05
         bot = servers.bot(hearing, thinking, speaking)

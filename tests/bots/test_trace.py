@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bargein.bots.trace import BadLog, draw_html, draw_svg, read_log
-from bargein.pipeline.frames import SpeechHoldFrame
+from bargein.pipeline.frames import SpeechHoldFrame, SpeechReleaseFrame
 from bargein.pipeline.observing import Turns
 from bargein.transports.events import EventLog
 
@@ -26,7 +26,7 @@ def look() -> str:
 
 
 async def log(tmp_path: Path) -> Path:
-    """A tool is called, then an answer is held and interrupted."""
+    """A tool is called, then an answer is held, goes on, is held and interrupted."""
     path = tmp_path / "log.jsonl"
     with path.open("w") as file:
         async with bot(look) as b:
@@ -39,6 +39,10 @@ async def log(tmp_path: Path) -> Path:
             await b.test.session.send_text("look")
             answered = b.test.session.send_text("count")
             await b.heard("<two>")
+            b.test.send(SpeechHoldFrame())
+            await asyncio.sleep(0.2)
+            b.test.send(SpeechReleaseFrame("noise & echo"))
+            await asyncio.sleep(0.1)
             b.test.send(SpeechHoldFrame())
             await asyncio.sleep(0.5)
             b.test.session.interrupt("because I & you")
@@ -61,9 +65,10 @@ async def test_the_picture_shows_who_spoke_what_was_held_and_what_was_cut(tmp_pa
     rectangles = [r.get("class") for r in picture.iter(f"{SVG}rect")]
     assert rectangles.count("bot") == 2
     assert rectangles.count("model") == 2
-    assert rectangles.count("tools") == rectangles.count("held") == 1
+    assert rectangles.count("tools") == 1
     (cut,) = (line for line in picture.iter(f"{SVG}line") if line.get("class") == "cut")
-    held = next(r for r in picture.iter(f"{SVG}rect") if r.get("class") == "held")
+    released, held = (r for r in picture.iter(f"{SVG}rect") if r.get("class") == "held")
+    assert "".join(released.itertext()) == "went on: noise & echo, 0.20 s"
     end = float(held.get("x", 0)) + float(held.get("width", 0))
     assert float(cut.get("x1", 0)) == pytest.approx(end, abs=0.2)
     texts = ["".join(t.itertext()) for t in picture.iter(f"{SVG}text")]
@@ -75,7 +80,8 @@ async def test_the_page_has_the_figures(tmp_path: Path) -> None:
     page = draw_html(read_log(await log(tmp_path)))
     assert "because I &amp; you" in page
     assert "<two>" not in page
-    assert page.count("<tr>") == 2 + 2 + 1
+    assert page.count("<tr>") == 3 + 2 + 1 + 1
+    assert "<td>noise &amp; echo</td><td>no</td><td>200</td>" in page
 
 
 @pytest.mark.parametrize(

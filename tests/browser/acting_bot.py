@@ -94,7 +94,7 @@ class ActingBot:
                     shared.opened.append((part, [lambda session: ChatCompletions(client, "acting")]))
                 elif isinstance(part, TTSPart):
                     shared.opened.append((part, FakeVoice(delay_s=0.05)))
-            page = RTVI(connection, ends.sink.playout, report_calls={"*": "name"})
+            page = RTVI(connection, ends.sink.playout, report_calls=bot.declaration.report_calls)
             with RunningBot(bot, shared).pipeline(self.user, ends.sink, page) as pipeline:
                 offer_policies(pipeline, page)
                 session = Session(pipeline)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,20 +13,19 @@ import av
 import pytest
 from playwright.async_api import expect
 
+from ..bots.command import free_port
 from .harness import browsing, visit, write_wav
 
 pytestmark = [pytest.mark.browser, pytest.mark.local_models, pytest.mark.real_time]
 
 # One sentence without a pause: whether it is over before its end is no question.
 RECORDING = Path(__file__).parent.parent / "data" / "sense_and_sensibility_01_austen_64kb-0870.wav"
-PATIENCE_MS = 300_000  # a slow machine may take its time
 
 
 @asynccontextmanager
 async def command() -> AsyncIterator[str]:
     """`bargein run` on a free port; yields the page's URL once it is served."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-u", "-m", "bargein", "run", "--port", str(port)),
         stdout=asyncio.subprocess.PIPE,
@@ -63,8 +61,6 @@ async def test_a_voice_is_understood_answered_and_interrupts(chromium: str, tmp_
     microphone = recorded_voice(tmp_path / "voice.wav")
     async with command() as url, browsing(chromium, microphone, bypass_csp=True) as browser:
         tab = await visit(browser, url, measuring=True)
-        tab.page.set_default_timeout(PATIENCE_MS)
-        expect.set_options(timeout=PATIENCE_MS)
         await tab.connect()
         await tab.measure()
         await tab.page.wait_for_function(

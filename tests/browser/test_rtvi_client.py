@@ -33,7 +33,7 @@ from bargein.transports.webrtc import WebRTCConnection
 from bargein.transports.websocket import WebSocketConnection
 
 from ..servers.openai_server import OpenAIServer, tool_calls
-from .harness import browsing, serving, write_wav
+from .harness import PATIENCE_MS, browsing, serving, write_wav
 from .rtvi_client.bundle import NoBundle, bundle
 from .scripted_bot import Ear
 from .test_default_bot import command, recorded_voice
@@ -204,7 +204,6 @@ async def client_at(
     # The page comes from the test: to the browser it is not of this machine, as the server is.
     await browser.grant_permissions(["local-network-access"], origin=url)
     page = await browser.new_page()
-    page.set_default_timeout(60_000)  # a slow machine may take its time
     client = Client(page)
 
     def note(message: ConsoleMessage) -> None:
@@ -226,7 +225,7 @@ async def client_at(
 
 
 async def no_sessions(app: FastAPI) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_MS / 1000):
         while app.state.sessions.connections:
             await asyncio.wait(set(app.state.sessions._tasks), return_when=asyncio.FIRST_COMPLETED)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,12 +22,14 @@ from bargein.transports.webrtc import WebRTCConnection
 from ..processors.fakes import FakeTranscriber, FakeUtterance
 from ..servers.openai_server import OpenAIServer
 from ..transports.voice_agent.agent import ANSWER, WORDS, Agent
-from .harness import browsing, serving, visit, write_wav
+from .harness import PATIENCE_MS, browsing, serving, visit, write_wav
 
 pytestmark = [pytest.mark.browser, pytest.mark.real_time]
 
 PAGE = Path(__file__).parent / "voice_agent_client.html"
 TONE_HZ = 440
+SENTENCES = [f"Sentence number {number} of it. " for number in range(60)]
+LONG = [piece for sentence in SENTENCES for piece in re.findall(r"\S+ ", sentence)]
 
 
 class Ears(FakeTranscriber):
@@ -79,7 +82,7 @@ async def test_a_text_is_answered_in_text_and_speech(chromium: str, path: str) -
         began = await page.evaluate("client.began")
         assert [chunk["chunk"] for chunk in began] == [0, 1, 2]
         assert sum(c["seconds"] for c in began) == pytest.approx(len(ANSWER) / 20, abs=0.3)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_MS / 1000):
             while responses := agent.sessions[0].responses:
                 await responses[0].wait()
         assert agent.contexts[0].messages[-1]["content"] == ANSWER
@@ -88,18 +91,23 @@ async def test_a_text_is_answered_in_text_and_speech(chromium: str, path: str) -
 
 async def test_an_interruption_silences_the_page(chromium: str) -> None:
     async with page_with_agent(chromium, "/ws/voice") as (page, _, model, problems):
-        model.answer = lambda messages: WORDS * 20
+        model.answer = lambda messages: list(LONG)
         await page.evaluate("say({ type: 'transcript', text: 'hello' })")
-        await page.wait_for_function("client.began.length === 2")
-        await page.evaluate("say({ type: 'interrupt', reason: 'user_clicked_stop' })")
+        await page.wait_for_function("client.began.length >= 2")
+        began = await page.evaluate(
+            "(say({ type: 'interrupt', reason: 'user_clicked_stop' }), client.began.length)"
+        )
         report = await told(page, "speech_interrupted")
         assert (report["reason"], report["level"]) == ("user_clicked_stop", "full")
-        assert report["heard"].startswith("The first sentence of it.")
-        assert "third" not in report["heard"]
+        # It was told of each chunk that was played to its end, and many more have been sent.
+        assert report["heard"].startswith("".join(SENTENCES[: began - 1]).rstrip())
+        assert len(report["heard"]) < len("".join(SENTENCES[: began + 2]))
         complete = await told(page, "response_complete")
         assert complete["interrupted"] is True
         await page.evaluate("say({ type: 'transcript', text: 'and now' })")
-        await told(page, "audio_chunk", 3)
+        await page.wait_for_function(
+            "client.got.some((m) => m.type === 'audio_chunk' && m.responseId === 'r2')"
+        )
         after = await page.evaluate(
             """() => {
                 const at = client.got.findIndex((m) => m.type === "speech_interrupted");
@@ -121,7 +129,7 @@ async def test_what_the_browser_records_is_heard(chromium: str, tmp_path: Path) 
         assert (await told(page, "transcription_result"))["text"] == "what I said"
         await told(page, "audio_chunk")
         heard = np.frombuffer(bytes(ears.opened[0].fed), np.int16).astype(float)
-        assert 1 < len(heard) / 16_000 < 4
+        assert len(heard) > 16_000
         spectrum = np.abs(np.fft.rfft(heard * np.hanning(len(heard))))
         assert np.argmax(spectrum) * 16_000 / len(heard) == pytest.approx(TONE_HZ, abs=5)
         assert problems == []

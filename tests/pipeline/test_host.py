@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -11,6 +14,8 @@ from pipecat.metrics.metrics import TTFBMetricsData
 from pipecat.pipeline.parallel_pipeline import ParallelPipeline
 from pipecat.pipeline.pipeline import Pipeline as StockPipeline
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
+from pipecat.services.deepgram.tts import DeepgramTTSService
+from pipecat.services.xai.tts import XAITTSService
 
 from bargein import (
     DOWNSTREAM,
@@ -22,7 +27,13 @@ from bargein import (
     Session,
     SpeechInterruptedFrame,
 )
-from bargein.pipeline import PipecatUnsupported, PipelineError, StartFailed
+from bargein.pipeline import (
+    PipecatUnsupported,
+    PipelineError,
+    StartFailed,
+    hosted_deepgram,
+    hosted_reconnect,
+)
 from bargein.pipeline.frames import (
     CancelFrame,
     EndFrame,
@@ -36,11 +47,17 @@ from bargein.pipeline.frames import (
     TTSSpeakFrame,
     UserStartedSpeakingFrame,
 )
-from bargein.pipeline.host_setup import check_pipecat
-from bargein.pipeline.stock import LLMService, TTSService
+from bargein.pipeline.host_setup import ATTRIBUTES, METHODS, SessionTasks, check_pipecat
 from bargein.pipeline.testing import PipelineTest
 
-from .stock_processors import StockModel, StockPassing, StockReceiver, StockStubborn, StockVoice
+from .stock_processors import (
+    StockModel,
+    StockNamelessVoice,
+    StockPassing,
+    StockReceiver,
+    StockStubborn,
+    StockVoice,
+)
 
 
 def texts(test: PipelineTest) -> list[str]:
@@ -338,36 +355,70 @@ async def test_uninterruptible_frames_survive() -> None:
 # The installed Pipecat -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["_setup_started", "_setup_finished", "link"])
+# All that hosting relies on beyond what Pipecat documents, by where it is.
+RELIED_ON: dict[str, tuple[Callable[[], FrameProcessor], tuple[str, ...]]] = {
+    "processor": (StockPassing, (*METHODS, *ATTRIBUTES, "_event_handlers")),
+    "llm": (lambda: StockModel([]), ("service_metadata_frame", "run_function_calls")),
+    "tts": (StockVoice, ("create_context_id", "_push_text_frames", "_is_streaming_tokens")),
+    "nameless": (
+        StockNamelessVoice,
+        ("_handle_interruption", "_tts_contexts", "get_audio_contexts", "_tts_started"),
+    ),
+    "xai": (
+        lambda: XAITTSService(api_key="k"),
+        ("_handle_interruption", "_tts_contexts", "get_audio_contexts", "_connect", "_disconnect"),
+    ),
+    "deepgram": (lambda: DeepgramTTSService(api_key="k"), ("_websocket_connect",)),
+}
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        pytest.param(make, name, id=f"{where}-{name}")
+        for where, (make, names) in RELIED_ON.items()
+        for name in names
+    ],
+)
 async def test_a_pipecat_without_what_hosting_needs_is_told(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[], FrameProcessor], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(FrameProcessor, name)
-    with pytest.raises(
-        StartFailed, match=rf"pipecat-ai 1\.\S+ has no {name} in .*pipecat-ai>=1.14,<2"
-    ) as failed:
-        async with Session(Pipeline([StockPassing()])):
+    """A new minor that has renamed it is named, with what was renamed and a version that works."""
+    service = make()
+    vars(service).pop(name, None)
+    for kind in type(service).__mro__:
+        if name in vars(kind):
+            monkeypatch.delattr(kind, name)
+    gone = "on_before_push_frame" if name == "_event_handlers" else name
+    kind_name = type(service).__name__
+    told = rf"pipecat-ai {version('pipecat-ai')} has no {gone} in {kind_name}.*pip install pipecat-ai==1\."
+    with pytest.raises(StartFailed, match=told) as failed:
+        async with Session(Pipeline([service])):
             raise AssertionError("it started")
     assert isinstance(failed.value.__cause__, PipecatUnsupported)
 
 
-@pytest.mark.parametrize(
-    ("name", "kind", "make"),
-    [
-        ("create_context_id", TTSService, StockVoice),
-        ("service_metadata_frame", LLMService, lambda: StockModel([])),
-    ],
-)
-async def test_a_service_without_what_hosting_needs_is_told(
-    name: str, kind: type[FrameProcessor], make: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    service = make()
-    for base in kind.__mro__:
-        if name in vars(base):
-            monkeypatch.delattr(base, name)
-    with pytest.raises(StartFailed, match=f"has no {name} in {type(service).__name__}"):
-        async with Session(Pipeline([service])):
+async def test_a_pipecat_that_wants_another_task_manager_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SessionTasks, "__abstractmethods__", frozenset({"run_in_thread"}))
+    with pytest.raises(StartFailed, match=r"wants another setup of StockPassing: .*run_in_thread"):
+        async with Session(Pipeline([StockPassing()])):
             raise AssertionError("it started")
+
+
+async def test_a_pipecat_that_makes_a_queue_wait_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow(*arguments: Any) -> None:
+        await asyncio.sleep(0)
+
+    stock = StockPassing()
+    monkeypatch.setattr(stock, "queue_frame", slow)
+    async with PipelineTest(stock) as test:
+        await test.expect(ErrorFrame, UPSTREAM, where=lambda error: "made the host wait" in error.error)
+
+
+@pytest.mark.parametrize("module", [*hosted_reconnect.MODULES, *hosted_deepgram.MODULES])
+def test_the_services_that_need_a_cure_are_where_they_were(module: str) -> None:
+    """A service is known by its module: one that has moved would go without the cure, and nothing said."""
+    assert find_spec(module) is not None
 
 
 async def test_one_stock_processor_serves_one_place_and_one_session() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -21,7 +22,7 @@ from bargein.pipeline.frames import (
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
-from bargein.pipeline.stock import STTService
+from bargein.pipeline.stock import SegmentedSTTService, STTService
 from bargein.pipeline.testing import PipelineTest
 from bargein.processors.context import Context
 
@@ -48,8 +49,6 @@ class StockEar(STTService):
             self.create_task(self._transcribe())
 
     async def _transcribe(self) -> None:
-        import asyncio
-
         await asyncio.sleep(self.delay_s)
         if self.texts:
             await self.push_frame(TranscriptionFrame(self.texts.pop(0), "user", "t1"))
@@ -76,6 +75,94 @@ async def test_a_late_transcript_still_belongs_to_its_turn() -> None:
         ]
         assert kinds == [TranscriptionFrame, UserStoppedSpeakingFrame]
         assert ear.heard == b"\1\0" * 320
+
+
+async def test_words_that_are_later_than_the_service_says_are_answered() -> None:
+    """One turn in a hundred, by what services say of themselves; more on a slow machine."""
+    context = Context("Be brief.")
+    async with PipelineTest(StockEar(["what time is it", "hello"], delay_s=3.0), context.user) as test:
+        turn(test)
+        await test.expect(UserStoppedSpeakingFrame, within=1)
+        await test.expect(TranscriptionFrame, within=5)
+        await test.expect(UserStoppedSpeakingFrame)
+        asked = await test.expect(LLMContextFrame)
+        assert asked.context.messages[-1] == {"role": "user", "content": "what time is it"}
+        turn(test)
+        await test.expect(LLMContextFrame, within=5)
+        await test.advance(5)
+        assert len(test.received(LLMContextFrame)) == 2
+        assert len(test.received(UserStoppedSpeakingFrame)) == 4
+
+
+async def test_late_words_belong_to_the_turn_in_which_they_come() -> None:
+    context = Context("Be brief.")
+    async with PipelineTest(StockEar(["what time is it"], delay_s=3.0), context.user) as test:
+        turn(test)
+        await test.expect(UserStoppedSpeakingFrame, within=1)
+        test.send(VADUserStartedSpeakingFrame())
+        await test.expect(TranscriptionFrame, within=5)
+        await test.expect_none(LLMContextFrame, within=1)
+        test.send(UserStoppedSpeakingFrame())
+        await test.expect(LLMContextFrame)
+        assert context.messages[-1]["content"] == "what time is it"
+
+
+class StockSegmentEar(SegmentedSTTService):
+    """Transcribes each segment of speech in its turn, in `delay_s`; one without a text is noise."""
+
+    def __init__(self, texts: list[str], delay_s: float) -> None:
+        super().__init__(
+            sample_rate=16_000, ttfs_p99_latency=0.8, settings=STTSettings(model="m", language=None)
+        )
+        self.texts, self.delay_s = texts, delay_s
+
+    async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
+        await asyncio.sleep(self.delay_s)
+        if text := self.texts.pop(0):
+            yield TranscriptionFrame(text, "user", f"{asyncio.get_running_loop().time():09.3f}")
+
+
+@pytest.mark.parametrize("delay_s", [0.01, 0.3, 2.0])
+async def test_a_turn_of_several_segments_is_answered_with_its_last_words(delay_s: float) -> None:
+    """The first segment's transcript comes while the user speaks on."""
+    context = Context("Be brief.")
+    async with PipelineTest(StockSegmentEar(["what time", "is it"], delay_s), context.user) as test:
+        test.send(VADUserStartedSpeakingFrame())
+        test.send(VADUserStoppedSpeakingFrame())
+        test.send(VADUserStartedSpeakingFrame())
+        await test.expect(TranscriptionFrame, text="what time", within=5)
+        for end in (VADUserStoppedSpeakingFrame(), UserStoppedSpeakingFrame()):
+            test.send(end)
+        await test.expect(LLMContextFrame, within=5)
+        assert context.messages[-1]["content"] == "what time is it"
+        assert len(test.received(LLMContextFrame)) == 1
+
+
+async def test_a_segment_without_words_ends_the_turn_when_that_is_known() -> None:
+    async with PipelineTest(StockSegmentEar([""], 0.3)) as test:
+        turn(test)
+        await test.expect_none(UserStoppedSpeakingFrame, within=0.25)
+        await test.expect(UserStoppedSpeakingFrame, within=0.1)
+        await test.advance(5)
+        assert len(test.received(UserStoppedSpeakingFrame)) == 1
+
+
+async def test_a_segment_that_takes_too_long_is_not_waited_for() -> None:
+    context = Context("Be brief.")
+    async with PipelineTest(StockSegmentEar(["what time is it"], 7.0), context.user) as test:
+        turn(test)
+        await test.expect_none(UserStoppedSpeakingFrame, within=4.9)
+        await test.expect(UserStoppedSpeakingFrame, within=0.2)
+        await test.expect(LLMContextFrame, within=5)
+        assert context.messages[-1]["content"] == "what time is it"
+        assert len(test.received(UserStoppedSpeakingFrame)) == 2
+
+
+async def test_noise_that_takes_long_to_transcribe_ends_the_turn_once() -> None:
+    async with PipelineTest(StockSegmentEar([""], 7.0)) as test:
+        turn(test)
+        await test.advance(10)
+        assert len(test.received(UserStoppedSpeakingFrame)) == 1
 
 
 async def test_a_turn_without_words_ends_all_the_same() -> None:

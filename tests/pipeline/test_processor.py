@@ -1,6 +1,7 @@
 """Handlers, order, queues and failures of one processor."""
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 
 import pytest
@@ -358,6 +359,37 @@ def test_a_handler_with_the_wrong_parameters_is_refused() -> None:
         class Wrong(Processor):
             @handles(TextFrame)
             def handle(self) -> None: ...
+
+
+def test_a_handler_that_yields_is_refused() -> None:
+    """As services of Pipecat do; nobody would iterate over it."""
+    with pytest.raises(HandlerError, match=r"Yields\.handle: a handler pushes frames with self\.push"):
+
+        class Yields(Processor):
+            @handles(TextFrame)
+            async def handle(self, frame: TextFrame) -> AsyncIterator[Frame]:
+                yield frame
+
+    with pytest.raises(HandlerError, match=r"yields none"):
+
+        class YieldsInline(Processor):
+            @handles(TextFrame)
+            def handle(self, frame: TextFrame) -> Iterator[Frame]:
+                yield frame
+
+
+async def test_the_engines_names_are_not_for_subclasses() -> None:
+    with pytest.raises(HandlerError, match=r"Runs\._run: the name is the engine's; choose another"):
+
+        class Runs(Processor):
+            async def _run(self) -> None: ...
+
+    class Keeps(Processor):
+        def __init__(self) -> None:
+            self._queue = asyncio.Queue()  # type: ignore[assignment]
+
+    with pytest.raises(HandlerError, match=r"Keeps\._queue: the name is the engine's"):
+        await Session(Pipeline([Keeps()])).run()
 
 
 async def test_pushing_outside_a_session_is_refused() -> None:

@@ -111,7 +111,7 @@ def test_hypothesis_tests_may_be_async(pytester: pytest.Pytester) -> None:
 
     seen = []
 
-    @settings(max_examples=5, database=None)
+    @settings(max_examples=5, database=None, deadline=None)
     @given(st.integers())
     async def test_any(number):
         await asyncio.sleep(3600)

@@ -26,7 +26,7 @@ from bargein.pipeline.frames import (
     StartFrame,
     TextFrame,
 )
-from bargein.pipeline.session import GRACE_S
+from bargein.pipeline.tasks import GRACE_S
 from bargein.pipeline.testing import PipelineTest, leak_check
 
 

@@ -54,7 +54,7 @@ class Log(FrameProcessor):
         return [frame for frame, _ in self.frames if isinstance(frame, kind)]
 
     async def wait_for(self, kind: type[Frame], count: int = 1) -> Frame:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.of(kind)) < count:
                 self.arrived.clear()
                 await self.arrived.wait()

@@ -19,6 +19,7 @@ from bargein.pipeline.frames import (
 )
 from bargein.pipeline.testing import PipelineTest
 from bargein.processors.context import INTERRUPTED_MARK, Context
+from bargein.processors.tts import Sentences
 
 
 def said(text: str, at: str = "0") -> TranscriptionFrame:
@@ -143,14 +144,14 @@ async def test_a_long_conversation_is_kept_within_its_limits() -> None:
 async def test_two_answers_at_once_each_keep_what_was_heard_of_them() -> None:
     """A text said behind an answer that is still being spoken was not heard at all."""
     context = Context("Be brief.")
-    async with PipelineTest(context.assistant) as test:
+    async with PipelineTest(context.assistant, Sentences()) as test:
         test.session.voices.append(Silent())
         with test.session.respond() as first:
             for frame in (LLMFullResponseStartFrame(), LLMTextFrame("One two."), LLMFullResponseEndFrame()):
                 test.send(frame)
         test.send(TTSSpeakFrame("Three four."))
         assert [m["content"] for m in context.messages[1:]] == ["One two.", "Three four."]
-        first.text, first.heard_to = "One two.", 3
+        first.heard_to = 3
         test.interrupt()
         await test.expect(SpeechInterruptedFrame, response_id=first.id)
     assert [m["content"] for m in context.messages[1:]] == ["One" + INTERRUPTED_MARK]

@@ -12,7 +12,7 @@ from bargein.processors.deciding import (
     CONFIRM_S,
     LONGEST_HOLD_S,
     PATIENCE_S,
-    SECOND_PATIENCE_S,
+    READINGS_PATIENCE_S,
     TICK_S,
     Bot,
     Decider,
@@ -173,7 +173,7 @@ def paused_after(words: str) -> Talk:
     """A stretch of 0.4 s from 1 s on, its words, and a second reading announced."""
     talk = Talk()
     talk.at(1.1, lambda now: talk.decider.speech_began(now, 1.0))
-    talk.at(1.46, lambda now: talk.decider.paused(now, 1.4, second=True))
+    talk.at(1.46, lambda now: talk.decider.paused(now, 1.4, readings=1))
     talk.at(1.5, lambda now: talk.decider.heard(now, words))
     return talk.at(1.6, talk.decider.speech_stopped)
 
@@ -198,14 +198,14 @@ def test_no_second_reading_is_waited_for_when_the_first_is_a_backchannel() -> No
 def test_a_second_reading_that_does_not_come_is_not_waited_for_for_long() -> None:
     talk = paused_after("No.").at(3)
     assert [verdict for _, verdict in talk.verdicts] == [HOLD, FULL]
-    assert talk.verdicts[1][0] == pytest.approx(1.4 + SECOND_PATIENCE_S, abs=TICK_S)
+    assert talk.verdicts[1][0] == pytest.approx(1.4 + READINGS_PATIENCE_S, abs=TICK_S)
 
 
 def test_a_second_reading_of_what_went_on_is_none() -> None:
     talk = Talk()
     decider = talk.decider
     talk.at(1.1, lambda now: decider.speech_began(now, 1.0))
-    talk.at(1.3, lambda now: decider.paused(now, 1.24, second=True)).at(1.35, decider.resumed)
+    talk.at(1.3, lambda now: decider.paused(now, 1.24, readings=1)).at(1.35, decider.resumed)
     talk.at(1.4, lambda now: decider.read_again(now, "Okay"))
     talk.at(1.7, lambda now: decider.heard(now, "Cancel"))
     assert talk.verdicts == [(1.1, HOLD), (1.7, FULL)]
@@ -408,7 +408,7 @@ def play(script: list[tuple[float, str, Bot, str]]) -> list[tuple[str, float, De
             case "paused":
                 decisions = decider.paused(now, now - 0.064)
             case "announced":
-                decisions = decider.paused(now, now - 0.064, second=True)
+                decisions = decider.paused(now, now - 0.064, readings=2)
             case "again":
                 decisions = decider.read_again(now, words)
             case "resumed":

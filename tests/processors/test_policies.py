@@ -153,12 +153,17 @@ def test_a_short_word_is_none_however_short_it_is() -> None:
         assert not BackchannelWords()(said(words, 0.25))
 
 
-def test_one_reading_of_two_is_enough() -> None:
-    misheard = replace(said("You can."), again="Mm-hmm")
+def test_one_reading_of_several_is_enough() -> None:
+    misheard = replace(said("You can."), again=("", "Mm-hmm"))
     assert BackchannelWords()(misheard)
-    assert BackchannelWords()(replace(said("Mm-hmm"), again="Thank you."))
-    assert not BackchannelWords()(replace(said("Louder."), again="Later."))
-    assert not BackchannelWords()(replace(said("Well I never", 0.9), again="Well"))
+    assert BackchannelWords()(replace(said("Mm-hmm"), again=("Thank you.",)))
+    assert not BackchannelWords()(replace(said("Louder."), again=("Later.", "Lower")))
+    assert not BackchannelWords()(replace(said("Well I never", 0.9), again=("Well",)))
+
+
+def test_a_reading_that_objects_is_not_outvoted() -> None:
+    assert not BackchannelWords()(replace(said("That's wrong."), again=("That's right.", "That's right.")))
+    assert not BackchannelWords()(replace(said("That's right."), again=("That's right.", "That's wrong.")))
 
 
 def test_a_hum_is_told_by_its_sound_when_there_was_enough_of_it_or_all() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from openai import AsyncOpenAI
+from pipecat.frames.frames import FunctionCallsStartedFrame
 
 from bargein.pipeline.frames import (
     UPSTREAM,
@@ -27,7 +30,7 @@ from bargein.pipeline.testing import PipelineTest
 from bargein.processors.context import Context
 from bargein.processors.llm import LLM
 
-from ..servers.openai_server import OpenAIServer
+from ..servers.openai_server import OpenAIServer, tool_calls
 
 pytestmark = pytest.mark.real_time
 
@@ -52,7 +55,7 @@ class Talk:
     async def requested(self, count: int) -> None:
         while len(self.server.requests) < count:
             self.server.arrived.clear()
-            await asyncio.wait_for(self.server.arrived.wait(), 5)
+            await asyncio.wait_for(self.server.arrived.wait(), 60)
 
     @property
     def visible(self) -> list[Frame]:
@@ -60,12 +63,17 @@ class Talk:
 
 
 @asynccontextmanager
-async def talking(token_s: float = 0.0, *, speculate: bool = True) -> AsyncIterator[Talk]:
+async def talking(
+    token_s: float = 0.0, *, speculate: bool = True, tools: Iterable[Callable[..., Any]] = ()
+) -> AsyncIterator[Talk]:
     async with OpenAIServer().serving() as server:
         server.token_s = token_s
         client = AsyncOpenAI(base_url=server.base_url, api_key="none", max_retries=0)
         context = Context("", speculate=speculate)
-        async with client, PipelineTest(context.user, LLM(client, "m"), context.assistant) as test:
+        async with (
+            client,
+            PipelineTest(context.user, LLM(client, "m", tools=tools), context.assistant) as test,
+        ):
             yield Talk(test, server, context)
 
 
@@ -73,7 +81,7 @@ async def test_a_confirmed_turn_takes_the_answer_begun_ahead() -> None:
     async with talking() as talk:
         talk.pause("hello there")
         await talk.requested(1)
-        await asyncio.wait_for(talk.server.requests[0].outcome, 5)
+        await asyncio.wait_for(talk.server.requests[0].outcome, 60)
         assert talk.visible == []
         talk.end_turn("hello there")
         await talk.test.expect(LLMFullResponseStartFrame)
@@ -89,7 +97,7 @@ async def test_a_user_who_speaks_on_leaves_no_trace_of_it() -> None:
             talk.pause("hello")
             await talk.requested(1)
             talk.test.send(frame)
-            assert await asyncio.wait_for(talk.server.requests[0].outcome, 5) == "closed"
+            assert await asyncio.wait_for(talk.server.requests[0].outcome, 60) == "closed"
             assert talk.visible == []
             assert len(talk.context.messages) == 1
             assert talk.test.stats.interruptions == 0
@@ -144,3 +152,47 @@ async def test_a_guess_that_fails_is_the_answer_that_fails() -> None:
         talk.end_turn("hello")
         await test.expect(ErrorFrame, UPSTREAM)
         await test.expect(LLMFullResponseEndFrame)
+
+
+@dataclass
+class Till:
+    """A tool that must not be called before the turn is over."""
+
+    paid: int = 0
+
+    def pay(self) -> str:
+        """Pay."""
+        self.paid += 1
+        return "paid"
+
+
+async def test_a_guess_calls_no_tool_before_the_turn_is_over_and_then_once() -> None:
+    till = Till()
+    async with talking(tools=[till.pay]) as talk:
+        talk.server.script([*tool_calls(("pay", ""))], ["Paid."])
+        talk.pause("pay it")
+        await talk.requested(1)
+        await asyncio.wait_for(talk.server.requests[0].outcome, 60)
+        await talk.test.expect_none(FunctionCallsStartedFrame, within=0.1)
+        assert (till.paid, len(talk.context.messages)) == (0, 1)
+        talk.end_turn("pay it")
+        await talk.test.expect(LLMTextFrame, text="Paid.")
+        assert (till.paid, len(talk.server.requests)) == (1, 2)
+
+
+@pytest.mark.parametrize("how", ["speaks on", "says more", "interrupts"])
+async def test_a_guess_that_is_thrown_away_has_called_nothing(how: str) -> None:
+    till = Till()
+    async with talking(tools=[till.pay]) as talk:
+        talk.server.script([*tool_calls(("pay", ""))], ["No."])
+        talk.pause("pay it")
+        await talk.requested(1)
+        await asyncio.wait_for(talk.server.requests[0].outcome, 60)
+        if how == "speaks on":
+            talk.test.send(VADUserStartedSpeakingFrame())
+        elif how == "interrupts":
+            talk.test.session.interrupt()
+        talk.end_turn("pay it not")
+        await talk.test.expect(LLMTextFrame, text="No.")
+        assert till.paid == 0
+        assert not talk.test.received(FunctionCallsStartedFrame)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
+from bargein.pipeline import Processor, handles
 from bargein.pipeline.frames import (
     UPSTREAM,
     EndFrame,
@@ -9,6 +13,7 @@ from bargein.pipeline.frames import (
     Frame,
     InputAudioRawFrame,
     InterimTranscriptionFrame,
+    TextFrame,
     TranscriptionFrame,
     UserPausedFrame,
     UserResumedFrame,
@@ -19,7 +24,7 @@ from bargein.pipeline.frames import (
 from bargein.pipeline.testing import PipelineTest, regex
 from bargein.processors.stt import FINISH_S, PRE_ROLL_MS, STT
 
-from .fakes import FakeTranscriber
+from .fakes import FakeTranscriber, FakeUtterance
 
 
 def audio(value: int, ms: int = 20) -> InputAudioRawFrame:
@@ -110,6 +115,24 @@ async def test_an_interruption_loses_nothing_the_user_said() -> None:
         await test.expect(TranscriptionFrame, text="wait")
 
 
+async def test_an_interruption_loses_no_transcript_that_waits_for_a_busy_processor() -> None:
+    """pipecat #5683 once more: a frame in a queue is dropped unless it says that it must not be."""
+
+    class Busy(Processor):
+        @handles(TextFrame)
+        async def look(self, frame: TextFrame) -> None:
+            await asyncio.sleep(3)
+            self.push(frame)
+
+    async with PipelineTest(STT(FakeTranscriber([("hello", 0.1)])), Busy()) as test:
+        test.send(TextFrame("keeps it busy"))
+        speak(test, 1, 60)
+        test.send(UserStoppedSpeakingFrame())
+        await test.advance(1)
+        test.interrupt()
+        await test.expect(TextFrame, text="hello")
+
+
 async def test_what_is_being_said_when_the_session_ends_is_transcribed() -> None:
     async with PipelineTest(STT(FakeTranscriber([("bye", 0.3)]))) as test:
         test.send(VADUserStartedSpeakingFrame())
@@ -127,11 +150,13 @@ async def test_an_empty_transcript_is_no_transcript() -> None:
 
 
 async def test_a_recogniser_that_hangs_does_not_hold_the_turn_for_ever() -> None:
-    async with PipelineTest(STT(FakeTranscriber([("never", 1e9), ("next", 0.1)]))) as test:
+    transcriber = FakeTranscriber([("never", 1e9), ("next", 0.1)])
+    async with PipelineTest(STT(transcriber)) as test:
         speak(test, 1, 60)
         test.send(UserStoppedSpeakingFrame())
         await test.expect(UserStoppedSpeakingFrame, within=FINISH_S + 1)
         await test.expect(ErrorFrame, UPSTREAM, error=regex("no final transcript within"))
+        assert transcriber.opened[0].cancelled
         speak(test, 1, 60)
         test.send(UserStoppedSpeakingFrame())
         await test.expect(TranscriptionFrame, text="next")
@@ -142,6 +167,33 @@ async def test_an_open_utterance_is_given_up_when_the_session_is_cancelled() -> 
     async with PipelineTest(STT(transcriber)) as test:
         test.send(VADUserStartedSpeakingFrame())
     assert transcriber.opened[0].cancelled
+
+
+async def test_a_transcript_that_is_awaited_when_the_session_is_cancelled_is_given_up() -> None:
+    transcriber = FakeTranscriber([("gone", 5)])
+    async with PipelineTest(STT(transcriber)) as test:
+        speak(test, 1, 60)
+        test.send(UserStoppedSpeakingFrame())
+        await test.advance(0.1)
+        test.session.cancel()
+    assert transcriber.opened[0].cancelled
+
+
+async def test_a_recogniser_that_is_cancelled_by_somebody_else_is_an_error_and_ends_the_turn() -> None:
+    class Cancelled(FakeTranscriber):
+        def open(self, on_partial: Callable[[str], None]) -> FakeUtterance:
+            utterance = super().open(on_partial)
+            utterance.finish = self._finish  # type: ignore[method-assign]
+            return utterance
+
+        async def _finish(self) -> str:
+            raise asyncio.CancelledError("its connection was closed")
+
+    async with PipelineTest(STT(Cancelled([("lost", 0.1)]))) as test:
+        speak(test, 1, 60)
+        test.send(UserStoppedSpeakingFrame())
+        await test.expect(UserStoppedSpeakingFrame, within=1)
+        await test.expect(ErrorFrame, UPSTREAM, error=regex("its connection was closed"))
 
 
 async def test_the_final_transcript_is_begun_when_the_pause_begins() -> None:

@@ -262,3 +262,44 @@ def test_plain_sentences_come_at_once_and_whole(sentences: list[str], data: st.D
         assert splitter.feed(whole[:-1]) == []
         assert splitter.feed(whole[-1]) == [whole]
     assert splitter.flush() == []
+
+
+def sized(text: str, least: int, limit: int, step: int = 7) -> list[str]:
+    splitter = SentenceSplitter(least=least, limit=limit)
+    chunks = [text[at : at + step] for at in range(0, len(text), step)]
+    return [piece for chunk in chunks for piece in splitter.feed(chunk)] + splitter.flush()
+
+
+def test_short_pieces_are_put_together_but_for_the_first_and_the_last() -> None:
+    text = "Yes. It is. I think so. It has been so for years. No doubt. Bye."
+    assert sized(text, 20, 200) == [
+        "Yes.",
+        " It is. I think so. It has been so for years.",
+        " No doubt. Bye.",
+    ]
+    assert sized(text, 1, 200)[:3] == ["Yes.", " It is.", " I think so."]
+
+
+def test_a_limit_of_ones_own() -> None:
+    pieces = sized("one two three four five six seven eight nine ten " * 5, 1, 60)
+    assert len(pieces) > 4
+    assert all(len(piece) <= 60 for piece in pieces)
+    with pytest.raises(ValueError, match="at most 40 characters, and at least 50"):
+        SentenceSplitter(least=50, limit=40)
+    with pytest.raises(ValueError, match="at most 5 characters"):
+        SentenceSplitter(limit=5)
+
+
+@given(
+    st.text(alphabet="ab .,!?\n今。", max_size=400),
+    st.integers(1, 60),
+    st.integers(60, 250),
+    st.integers(1, 50),
+)
+def test_whatever_the_sizes_the_pieces_are_the_text(text: str, least: int, limit: int, step: int) -> None:
+    pieces = sized(text, least, limit, step)
+    assert "".join(pieces) == text
+    for piece in pieces[:-1]:
+        assert weight(piece) <= limit + 1
+    for piece in pieces[1:-1]:
+        assert weight(piece) >= min(least, limit // 4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from bargein.pipeline.frames import (
     UPSTREAM,
     InputAudioRawFrame,
@@ -48,8 +50,25 @@ async def test_silence_ends_the_turn_whatever_the_model_says() -> None:
         async with PipelineTest(Turn(FakeEndOfTurn([verdict]), silence_ms=1500)) as test:
             test.send(VADUserStartedSpeakingFrame())
             test.send(VADUserStoppedSpeakingFrame())
-            await test.expect_none(UserStoppedSpeakingFrame, within=1.5)
-            await test.expect(UserStoppedSpeakingFrame, within=0.1)
+            await test.expect_none(UserStoppedSpeakingFrame, within=1.49)
+            await test.expect(UserStoppedSpeakingFrame, within=0.02)
+
+
+async def test_a_model_that_hangs_keeps_no_turn_from_ending() -> None:
+    class Hangs(FakeEndOfTurn):
+        async def probability(self, pcm: bytes) -> float:
+            self.heard.append(pcm)
+            await asyncio.sleep(1e9)
+            return 1.0
+
+    async with PipelineTest(Turn(Hangs([]), silence_ms=1500)) as test:
+        for _ in range(2):
+            test.send(VADUserStartedSpeakingFrame())
+            test.send(UserPausedFrame())
+            await test.advance(0.16)
+            test.send(VADUserStoppedSpeakingFrame())
+            await test.expect_none(UserStoppedSpeakingFrame, within=1.49)
+            await test.expect(UserStoppedSpeakingFrame, within=0.02)
 
 
 async def test_without_a_model_silence_decides() -> None:

@@ -41,7 +41,7 @@ from bargein.pipeline.frames import (
     SystemFrame,
     TTSSpeakFrame,
 )
-from bargein.pipeline.session import GRACE_S
+from bargein.pipeline.tasks import GRACE_S
 
 # How far a plan may grow: frames made by handlers, and interruptions made by handlers.
 CHILDREN = 25

@@ -12,6 +12,9 @@ from aiohttp import web
 from .faults import Fault
 from .provider import Provider, cut
 
+# Text, a call: {"name": ..., "input": ...}, or a thought: {"thinking": ..., "signature": ...}.
+Token = str | dict[str, Any]
+
 
 @dataclass
 class MessagesRequest:
@@ -40,9 +43,9 @@ class AnthropicServer(Provider):
         super().__init__()
         self.token_s = 0.0
         self.requests: list[MessagesRequest] = []
-        self._script: list[list[str]] = []
+        self._script: list[list[Token]] = []
 
-    def script(self, *answers: list[str]) -> None:
+    def script(self, *answers: list[Token]) -> None:
         """Give these answers, one after the other."""
         self._script = list(answers)
 
@@ -52,7 +55,8 @@ class AnthropicServer(Provider):
     async def _messages(self, request: web.Request) -> web.StreamResponse:
         taken = MessagesRequest(await request.json())
         self.requests.append(taken)
-        status, problem = self.refusal(request), _invalid(taken.body["messages"])
+        thinks = taken.body.get("thinking", {}).get("type") == "enabled"
+        status, problem = self.refusal(request), _invalid(taken.body["messages"], thinks=thinks)
         if status is not None or problem is not None:
             taken.outcome.set_result("refused")
             error = {"type": "invalid_request_error", "message": problem or "try again later"}
@@ -92,30 +96,73 @@ class AnthropicServer(Provider):
             "usage": {"input_tokens": 10, "output_tokens": 1},
         }
         await send("message_start", message=message)
-        await send("content_block_start", index=0, content_block={"type": "text", "text": ""})
         await send("ping")
+        block = -1
+        open_text = False  # the last block is of text, and goes on
         for token in tokens:
-            if fault is Fault.GARBAGE:
+            if fault is Fault.GARBAGE and taken.sent:
                 await response.write(b"event: content_block_delta\ndata: {no json\n\n")
             if fault is Fault.CUT and taken.sent:
                 cut(request)
             await asyncio.sleep(self.token_s)
-            await send("content_block_delta", index=0, delta={"type": "text_delta", "text": token})
+            if not (open_text and isinstance(token, str)):
+                if block >= 0:
+                    await send("content_block_stop", index=block)
+                block += 1
+                begun = _block(token, f"toolu_{len(self.requests)}_{block}")
+                await send("content_block_start", index=block, content_block=begun)
+                open_text = isinstance(token, str)
+            for delta in _deltas(token):
+                await send("content_block_delta", index=block, delta=delta)
             taken.sent += 1
             self.note()
-        await send("content_block_stop", index=0)
-        stop = {"stop_reason": "end_turn", "stop_sequence": None}
+        await send("content_block_stop", index=block)
+        stop = {"stop_reason": "end_turn" if open_text else "tool_use", "stop_sequence": None}
         await send("message_delta", delta=stop, usage={"output_tokens": taken.sent})
         await send("message_stop")
 
 
-def _invalid(messages: list[dict[str, Any]]) -> str | None:
-    """What is wrong with the messages by Anthropic's rules, if anything."""
+def _block(token: Token, call_id: str) -> dict[str, Any]:
+    if isinstance(token, str):
+        return {"type": "text", "text": ""}
+    if "thinking" in token:
+        return {"type": "thinking", "thinking": "", "signature": ""}
+    return {"type": "tool_use", "id": call_id, "name": token["name"], "input": {}}
+
+
+def _deltas(token: Token) -> list[dict[str, Any]]:
+    if isinstance(token, str):
+        return [{"type": "text_delta", "text": token}]
+    if "thinking" in token:
+        thought = {"type": "thinking_delta", "thinking": token["thinking"]}
+        return [thought, {"type": "signature_delta", "signature": token["signature"]}]
+    return [{"type": "input_json_delta", "partial_json": json.dumps(token["input"])}]
+
+
+def _invalid(messages: list[dict[str, Any]], *, thinks: bool) -> str | None:
+    """What is wrong with the messages by Anthropic's rules, if anything.
+
+    Args:
+        messages: Those of the request.
+        thinks: Whether it asks for extended thinking.
+    """
     if not messages or messages[0]["role"] != "user":
         return "messages: the first message must be the user's"
+    calls: set[str] = set()  # of the message before, which this one must answer
     for index, message in enumerate(messages):
         if message["role"] not in ("user", "assistant"):
             return f"messages.{index}: unexpected role {message['role']!r}"
         if not message["content"]:
             return f"messages.{index}: content must not be empty"
+        blocks = message["content"] if isinstance(message["content"], list) else []
+        results = {block["tool_use_id"] for block in blocks if block["type"] == "tool_result"}
+        if results - calls:
+            return f"messages.{index}: unexpected `tool_use_id` in `tool_result`: {results - calls}"
+        if calls - results:
+            return f"messages.{index}: `tool_use` without `tool_result` right behind it: {calls - results}"
+        calls = {block["id"] for block in blocks if block["type"] == "tool_use"}
+        if blocks and blocks[-1]["type"] == "thinking":
+            return f"messages.{index}: the final block in an assistant message cannot be `thinking`"
+        if thinks and calls and blocks[0]["type"] != "thinking":
+            return f"messages.{index}: expected `thinking`, but found `{blocks[0]['type']}`"
     return None

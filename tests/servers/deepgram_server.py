@@ -2,82 +2,43 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
 from aiohttp import web
 
-from .faults import Fault, heard
-from .provider import Line, Provider, line
+from .hearing import HearingLine, HearingProvider
+from .provider import line
 from .speech import SpeechLine, SpeechProvider
 
 
-class DeepgramSTTServer(Provider):
-    """Hears words made by `faults.spoken`: each while it is spoken, all of them at a Finalize.
-
-    Attributes:
-        result_s: How long a result takes, s.
-        finalized: The texts given at each Finalize, empty ones too.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.result_s = 0.0
-        self.finalized: list[str] = []
+class DeepgramSTTServer(HearingProvider):
+    """Gives each word while it is spoken, and all of them at a Finalize."""
 
     def routes(self) -> list[web.RouteDef]:
         return [line("/v1/listen", lambda request: _ListenLine(self, request))]
 
 
-class _ListenLine(Line):
-    def __init__(self, provider: DeepgramSTTServer, request: web.Request) -> None:
-        super().__init__(provider, request)
-        self._provider = provider
-        self._sound = bytearray()  # since the last final result
-        self._told = 0  # words of it
-        self._results: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._task: asyncio.Task[None] | None = None
+class _ListenLine(HearingLine):
+    garbage: dict[str, Any] = {  # noqa: RUF012
+        "type": "Results",
+        "is_final": "?",
+        "channel": {"alternatives": []},
+    }
 
-    async def opened(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._answer())
-
-    def closed(self) -> None:
-        assert self._task is not None
-        self._task.cancel()
+    def result(self, text: str, *, final: bool) -> dict[str, Any]:
+        return _result(text, final=final)
 
     async def received(self, message: str | bytes) -> None:
-        rate = int(self.query["sample_rate"])
         if isinstance(message, bytes):
-            self._sound += message
-            words = heard(bytes(self._sound), rate)
-            if len(words) > self._told:
-                self._told = len(words)
-                self._results.put_nowait(_result(" ".join(words), final=False))
+            self.hear(message)
             return
         match json.loads(message)["type"]:
             case "Finalize":
-                text = " ".join(heard(bytes(self._sound), rate))
-                self._sound.clear()
-                self._told = 0
-                self._provider.finalized.append(text)
-                self._provider.note()
-                self._results.put_nowait(_result(text, final=True))
+                self.finalize()
             case "CloseStream":
                 await self.send({"type": "Metadata", "request_id": "r", "duration": 0.0, "channels": 1})
                 await self.close()
-
-    async def _answer(self) -> None:
-        while True:
-            result = await self._results.get()
-            await asyncio.sleep(self._provider.result_s)
-            fault = self._provider.faults.take()
-            if fault is Fault.CUT:
-                self.cut()
-            if fault is Fault.GARBAGE:
-                await self.send({"type": "Results", "is_final": "?", "channel": {"alternatives": []}})
-            if fault is not Fault.HANG:
-                await self.send(result)
 
 
 def _result(text: str, *, final: bool) -> dict[str, Any]:

@@ -174,7 +174,7 @@ class OpenAIServer:
         """Wait until so many requests have come."""
         while len(self.requests) < count:
             self.arrived.clear()
-            await asyncio.wait_for(self.arrived.wait(), 5)
+            await asyncio.wait_for(self.arrived.wait(), 60)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[OpenAIServer]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from anthropic import AsyncAnthropic
+from google.genai import Client as GoogleClient
 from openai import AsyncOpenAI
 from pipecat.processors.frame_processor import FrameProcessor
 
@@ -36,12 +37,13 @@ RATE = 24_000
 STEP_MS = 20
 # The tests play several times faster than people listen.
 STEP_S = 0.004
+WAIT_S = 120.0  # a test that waits longer for anything has failed
 CHUNK = 640  # bytes of the user's sound in a frame, 20 ms
 
 # Deprecations inside Pipecat and the clients it uses.
 LIBRARY_WARNINGS = [
     pytest.mark.filterwarnings(f"ignore:{message}:DeprecationWarning")
-    for message in (".AudioContextTTSService.", "websockets")
+    for message in (".AudioContextTTSService.", "websockets", "Inheritance class AiohttpClientSession")
 ]
 
 LONG = "One two three four five six seven eight nine ten eleven twelve. Then thirteen and fourteen."
@@ -76,7 +78,7 @@ class Loudspeaker:
 
     async def until_played(self, ms: float) -> None:
         """Wait until this much has sounded."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_S):
             while len(self.played) < ms * RATE * 2 // 1000:
                 self._stepped.clear()
                 await self._stepped.wait()
@@ -164,6 +166,9 @@ async def closing_client(service: FrameProcessor) -> AsyncIterator[None]:
         client = getattr(service, "_client", None)
         if isinstance(client, AsyncOpenAI | AsyncAnthropic):
             await client.close()
+        elif isinstance(client, GoogleClient):
+            await client.aio.aclose()
+            client.close()
 
 
 async def speak(test: PipelineTest, text: str) -> None:
@@ -185,11 +190,11 @@ def tokens(text: str) -> list[Token]:
 
 async def outcomes(streams: Iterable[asyncio.Future[str]]) -> list[str]:
     """How streams at a provider ended."""
-    return [await asyncio.wait_for(stream, 5) for stream in streams]
+    return [await asyncio.wait_for(stream, WAIT_S) for stream in streams]
 
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for something that tells nobody when it happens."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)

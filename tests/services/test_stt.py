@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from pipecat.processors.frame_processor import FrameProcessor
-from pipecat.services import deepgram
+from pipecat.services import deepgram, websocket_service
+from pipecat.services.assemblyai.stt import AssemblyAISTTService
 from pipecat.services.deepgram.stt import DeepgramSTTService
 from pipecat.services.groq.stt import GroqSTTService
 from pipecat.services.openai.stt import OpenAISTTService
@@ -31,8 +32,10 @@ from bargein.pipeline.testing import PipelineTest
 from bargein.processors.context import Context
 from bargein.processors.llm import LLM
 
+from ..servers.assemblyai_server import AssemblyAIServer
 from ..servers.deepgram_server import DeepgramSTTServer
 from ..servers.faults import Fault, Faults, spoken
+from ..servers.hearing import HearingProvider
 from ..servers.openai_audio import KEY, OpenAIAudioServer
 from ..servers.openai_server import OpenAIServer
 from ..servers.provider import Provider
@@ -62,11 +65,18 @@ def _slow_uploads(server: OpenAIAudioServer, seconds: float) -> None:
     server.transcription_s = seconds
 
 
-def _slow_results(server: DeepgramSTTServer, seconds: float) -> None:
+def _slow_results(server: HearingProvider, seconds: float) -> None:
     server.result_s = seconds
 
 
 EARS = {
+    "assemblyai": Ears(
+        AssemblyAIServer,
+        lambda server: AssemblyAISTTService(api_key="k", api_endpoint_base_url=f"{server.ws_url}/v3/ws"),
+        _slow_results,
+        lambda server: len(server.finalized),
+        lambda server: server.faults,
+    ),
     "deepgram": Ears(
         DeepgramSTTServer,
         lambda server: DeepgramSTTService(api_key="k", base_url=server.ws_url),
@@ -117,7 +127,7 @@ async def test_what_is_said_is_transcribed(ear: Ears) -> None:
             await speak(test, text)
             await test.expect(TranscriptionFrame, text=text)
         assert _transcripts(test) == ["ask not what", "tell me the time in London"]
-        if isinstance(server, DeepgramSTTServer):
+        if isinstance(server, HearingProvider):
             assert test.received(InterimTranscriptionFrame)[0].text == "ask"
 
 
@@ -177,6 +187,7 @@ async def test_a_lost_transcript_does_not_keep_the_next_one(
     ear: Ears, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deepgram.stt, "exponential_backoff_time", lambda attempt: 0.0)
+    monkeypatch.setattr(websocket_service, "exponential_backoff_time", lambda attempt, **waits: 0.0)
     async with listening(ear) as (test, server):
         ear.faults(server).plan(fault)
         await speak(test, "ask not what")

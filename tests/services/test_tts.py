@@ -38,7 +38,19 @@ from ..servers.openai_server import OpenAIServer
 from ..servers.rime_server import RimeServer
 from ..servers.together_server import TogetherServer
 from ..servers.xai_server import XAIServer
-from .bots import LIBRARY_WARNINGS, LONG, NEXT, RATE, Bot, Loudspeaker, Tap, closing_client, outcomes, until
+from .bots import (
+    LIBRARY_WARNINGS,
+    LONG,
+    NEXT,
+    RATE,
+    WAIT_S,
+    Bot,
+    Loudspeaker,
+    Tap,
+    closing_client,
+    outcomes,
+    until,
+)
 
 pytestmark = [pytest.mark.real_time, *LIBRARY_WARNINGS]
 
@@ -220,7 +232,7 @@ async def test_a_speech_only_interruption_ends_the_speech_and_leaves_the_text(vo
         made, asked = len(bot.tap.audio), len(bot.server.spoken)
         assert LONG.startswith(report.heard)
         assert (await outcomes(s.outcome for s in bot.server.spoken))[-1] in ("cancelled", "closed")
-        assert await asyncio.wait_for(bot.model.requests[0].outcome, 5) == "finished"
+        assert await asyncio.wait_for(bot.model.requests[0].outcome, WAIT_S) == "finished"
         await until(lambda: LONG.split()[-1] in bot.last_message["content"])
         shown = bot.last_message["content"]
         assert shown.replace(SPEECH_STOPPED_MARK, "").split() == LONG.split()
@@ -360,7 +372,7 @@ async def test_the_end_of_the_session_waits_for_what_is_being_said(voice: Voice)
         bot.ask(NEXT)
         await bot.speaker.until_played(50)
         bot.test.session.end()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_S):
             await bot.test.session.finished()
         assert bot.speaker.played == voice.sound(NEXT)
 

@@ -46,6 +46,7 @@ from bargein.pipeline.frames import (
     SpeechHoldFrame,
     SpeechInterruptedFrame,
     SpeechReleaseFrame,
+    SpeechResumedFrame,
     TextFrame,
     TranscriptionFrame,
     TTSStoppedFrame,
@@ -271,10 +272,16 @@ async def test_a_held_voice_is_told() -> None:
         await test.advance(0.15)
         test.send(SpeechHoldFrame())
         await test.expect(SpeechHoldFrame)
-        test.send(SpeechReleaseFrame())
+        test.send(SpeechReleaseFrame("noise"))
         await test.expect(SpeechReleaseFrame)
-    for kind in ("hold", "release"):
-        assert bot.client.told(kind) == [{"type": kind, "response_id": "r1"}]
+        test.send(SpeechResumedFrame("no word followed"))
+        await test.expect(SpeechResumedFrame)
+    for kind, why in (
+        ("hold", {}),
+        ("release", {"reason": "noise"}),
+        ("resume", {"reason": "no word followed"}),
+    ):
+        assert bot.client.told(kind) == [{"type": kind, "response_id": "r1", **why}]
 
 
 async def test_all_speech_is_told_once_whether_it_counts_or_not() -> None:
@@ -491,7 +498,7 @@ async def test_what_processors_and_the_application_tell_the_client_is_told_once(
         test.session.push(RTVIServerMessageFrame({"from": Path("application")}))
         test.session.push(RTVIUIJobGroupFrame(UIJobGroupCompletedData(job_id="j1")))
     assert client.received == [
-        rtvi("server-message", {"type": "release"}),
+        rtvi("server-message", {"type": "release", "reason": ""}),
         rtvi("server-message", {"from": "processor"}),
         rtvi("user-mute-started"),
         rtvi("user-mute-stopped"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bargein import Level
-from bargein.pipeline.frames import SpeechInterruptedFrame
+from bargein.pipeline.frames import SpeechHoldFrame, SpeechInterruptedFrame, SpeechReleaseFrame
 from bargein.pipeline.observing import Turns
 from bargein.pipeline.testing import PipelineTest
 from bargein.processors import LLM, TTS, Sentences
@@ -259,13 +259,17 @@ async def test_without_a_voice_all_text_is_unspoken() -> None:
 async def test_latencies_are_metrics_where_turns_are_observed() -> None:
     bot = Bot()
     bot.model.token_s = 0.1
-    bot.model.script(["Short."], [*TWO])
+    bot.model.script([*TWO, *TWO, *TWO], [*TWO, *TWO, *TWO, *TWO])
     async with bot.test as test:
         Turns(test.session, bot.rtvi)
         bot.client.say("send-text", {"content": "Speak."})
-        await test.advance(2)
+        await test.advance(6)
         bot.client.say("send-text", {"content": "Count."})
-        await test.advance(0.65)
+        await test.advance(0.3)
+        test.send(SpeechHoldFrame())
+        await test.advance(0.15)
+        test.send(SpeechReleaseFrame("noise"))
+        await test.advance(0.2)
         bot.client.ask("interrupt")
         await test.advance(1)
     metrics = bot.client.got("metrics")
@@ -275,3 +279,7 @@ async def test_latencies_are_metrics_where_turns_are_observed() -> None:
     assert waits[0]["value"] > 0.1
     (cut,) = [cut for data in metrics for cut in data.get("barge_in", ())]
     assert (cut["response_id"], cut["parts"]["decision"]) == ("r2", 0.0)
+    assert cut["saved_tokens"] > 0
+    (pause,) = [pause for data in metrics for pause in data.get("pause", ())]
+    assert (pause["reason"], pause["resumed"]) == ("noise", False)
+    assert pause["value"] == pytest.approx(0.15)

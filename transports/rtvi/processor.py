@@ -39,6 +39,7 @@ from ...pipeline.frames import (
     SentenceFrame,
     SpeechHoldFrame,
     SpeechReleaseFrame,
+    SpeechResumedFrame,
     TranscriptionFrame,
     TTSStartedFrame,
     TTSStoppedFrame,
@@ -48,7 +49,7 @@ from ...pipeline.frames import (
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
-from ...pipeline.observing import InterruptionReport, Once, TurnReport
+from ...pipeline.observing import InterruptionReport, Listener, Once, PauseReport, TurnReport
 from ..playout import Playout
 from .bot_output import BotOutput
 from .messages import Channel, Message, about, as_json
@@ -76,7 +77,7 @@ class Answer:
     voicing: bool = False
 
 
-class RTVI(Requests):
+class RTVI(Requests, Listener):
     """Tells a client what happens in the session, and does what the client asks.
 
     It belongs behind the LLM and before the TTS, where an answer's text passes as it is generated.
@@ -288,7 +289,10 @@ class RTVI(Requests):
         self.send("server-message", {"type": "hold", **about(self._spoken_id)})
 
     def _tell_released(self, frame: SpeechReleaseFrame) -> None:
-        self.send("server-message", {"type": "release", **about(self._spoken_id)})
+        self.send("server-message", {"type": "release", "reason": frame.reason, **about(self._spoken_id)})
+
+    def _tell_resumed(self, frame: SpeechResumedFrame) -> None:
+        self.send("server-message", {"type": "resume", "reason": frame.reason, **about(self._spoken_id)})
 
     # Interruption ----------------------------------------------------------------------------------
 
@@ -377,7 +381,14 @@ class RTVI(Requests):
         if report.response_id is not None:
             parts = {"silence": _seconds(report.silence_ms), "decision": _seconds(report.decision_ms)}
             measured = {"processor": self.name, "value": parts["silence"], "parts": parts}
-            self.send("metrics", {"barge_in": [{**measured, **about(report.response_id)}]})
+            saved = {"saved_tokens": report.saved_tokens, **about(report.response_id)}
+            self.send("metrics", {"barge_in": [{**measured, **saved}]})
+
+    def pause(self, report: PauseReport) -> None:
+        """A listener's of `Turns`: how long the voice paused for a sound that did not stop it."""
+        measured = {"processor": self.name, "value": _seconds(report.ms)}
+        told = {"reason": report.reason, "resumed": report.resumed, **about(self._spoken_id)}
+        self.send("metrics", {"pause": [{**measured, **told}]})
 
     def _tell_calls_started(self, frame: FunctionCallsStartedFrame) -> None:
         self.calls.started(frame, self._response_id)
@@ -434,6 +445,7 @@ _OBSERVED: dict[type[Frame], Callable[[RTVI, Any], None]] = {
     SentenceFrame: RTVI._tell_sentence,
     SpeechHoldFrame: RTVI._tell_held,
     SpeechReleaseFrame: RTVI._tell_released,
+    SpeechResumedFrame: RTVI._tell_resumed,
     TTSStartedFrame: RTVI._tell_voice_started,
     TTSStoppedFrame: RTVI._tell_voice_stopped,
     TTSTextFrame: RTVI._tell_heard,

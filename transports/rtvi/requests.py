@@ -10,7 +10,12 @@ from importlib.metadata import version
 from typing import Any, Literal, TypeVar
 
 from loguru import logger
-from pipecat.frames.frames import InputDTMFFrame, LLMConfigureOutputFrame, LLMMessagesAppendFrame
+from pipecat.frames.frames import (
+    ClientConnectedFrame,
+    InputDTMFFrame,
+    LLMConfigureOutputFrame,
+    LLMMessagesAppendFrame,
+)
 from pipecat.processors.frameworks.rtvi.frames import (
     RTVIUICancelJobGroupFrame,
     RTVIUIEventFrame,
@@ -127,6 +132,7 @@ class Requests(Processor):
             },
             message_id,
         )
+        self.session.push(ClientConnectedFrame())
 
     def _take_disconnect(self, data: Any, message_id: str) -> None:
         self.session.cancel("the client asked for it")

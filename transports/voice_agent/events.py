@@ -26,6 +26,8 @@ from ...pipeline.frames import (
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
     LLMTextFrame,
+    SourceFrame,
+    ToolInputFrame,
 )
 from ..websocket import WebSocketConnection
 from ..websocket.protocol import Message
@@ -39,6 +41,8 @@ class Answer:
         step: `step_start` was sent, `step_finish` was not.
         block: The open block of text or reasoning, as (kind, id).
         blocks: How many there were.
+        sources: What the model says it has used.
+        writing: Ids of the calls whose arguments are being written.
         running: Ids of the step's calls that have no result.
         ended: Its text is complete.
         closed: `response_complete` was sent.
@@ -54,6 +58,8 @@ class Answer:
     usage: list[LLMTokenUsage] = field(default_factory=list)
     block: tuple[str, str] | None = None
     blocks: int = 0
+    sources: list[Message] = field(default_factory=list)
+    writing: list[str] = field(default_factory=list)
     running: set[str] = field(default_factory=set)
     ended: bool = False
     closed: bool = False
@@ -130,20 +136,41 @@ class VoiceAgentEvents(Processor):
                     answer.usage.append(data.value)
         self.push(frame)
 
+    @handles(SourceFrame)
+    def source(self, frame: SourceFrame) -> None:
+        answer = self._answer
+        if answer is not None:
+            id_ = f"{answer.response.id}-source-{len(answer.sources) + 1}"
+            source = {
+                "type": "source",
+                "sourceType": "url",
+                "id": id_,
+                "url": frame.url,
+                "title": frame.title,
+            }
+            answer.sources.append(source)
+            self._tell(answer, "source", source=source)
+        self.push(frame)
+
     # Tools -----------------------------------------------------------------------------------------
+
+    @handles(ToolInputFrame)
+    def call_written(self, frame: ToolInputFrame) -> None:
+        answer = self._answer
+        if answer is not None:
+            self._write(answer, frame.tool_call_id, frame.function_name, frame.text)
+        self.push(frame)
 
     @handles(FunctionCallsStartedFrame)
     def calls_started(self, frame: FunctionCallsStartedFrame, direction: FrameDirection) -> None:
         answer = self._answer
         if direction is DOWNSTREAM and answer is not None:
-            self._close_block(answer)
-            self._begin_step(answer)
             for call in frame.function_calls:
                 name, id_ = call.function_name, call.tool_call_id
                 given: Message = {"toolName": name, "toolCallId": id_, "input": call.arguments}
-                self._tell(answer, "tool_input_start", id=id_, toolName=name)
-                self._tell(answer, "tool_input_delta", id=id_, delta=json.dumps(call.arguments, default=str))
-                self._tell(answer, "tool_input_end", id=id_)
+                if id_ not in answer.writing:  # of a service that tells no calls before they are complete
+                    self._write(answer, id_, name, json.dumps(call.arguments, default=str))
+                self._end_input(answer, id_)
                 self._tell(answer, "tool_call", **given)
                 answer.calls.append(given)
                 answer.running.add(id_)
@@ -206,7 +233,7 @@ class VoiceAgentEvents(Processor):
         for answer in self._answers.values():
             if frame.exception is not None and answer.response.error is frame.exception:
                 if not answer.closed:
-                    self._close_block(answer)
+                    self._close(answer)
                     self._tell(answer, "stream_error", error=frame.error)
                     self._complete(answer, "error")
                 return
@@ -239,10 +266,29 @@ class VoiceAgentEvents(Processor):
     def _add(self, answer: Answer, kind: str, text: str) -> None:
         self._tell(answer, f"{kind}_delta", id=self._open(answer, kind), text=text)
 
+    def _write(self, answer: Answer, id_: str, name: str, text: str) -> None:
+        if id_ not in answer.writing:
+            self._close_block(answer)
+            self._begin_step(answer)
+            answer.writing.append(id_)
+            self._tell(answer, "tool_input_start", id=id_, toolName=name)
+        if text:
+            self._tell(answer, "tool_input_delta", id=id_, delta=text)
+
+    def _end_input(self, answer: Answer, id_: str) -> None:
+        answer.writing.remove(id_)
+        self._tell(answer, "tool_input_end", id=id_)
+
     def _close_block(self, answer: Answer) -> None:
         if answer.block is not None:
             (kind, id_), answer.block = answer.block, None
             self._tell(answer, f"{kind}_end", id=id_)
+
+    def _close(self, answer: Answer) -> None:
+        """End the open block, and the calls that were begun and not made."""
+        self._close_block(answer)
+        for id_ in tuple(answer.writing):
+            self._end_input(answer, id_)
 
     def _begin_step(self, answer: Answer) -> None:
         if not answer.step:
@@ -251,7 +297,7 @@ class VoiceAgentEvents(Processor):
 
     def _end_step(self, answer: Answer, reason: str) -> None:
         if answer.step:
-            self._close_block(answer)
+            self._close(answer)
             answer.step = False
             usage = _usage([answer.step_usage] if answer.step_usage is not None else [])
             self._tell(answer, "step_finish", finishReason=reason, usage=usage)
@@ -264,13 +310,15 @@ class VoiceAgentEvents(Processor):
 
     def _abort(self, answer: Answer, report: SpeechInterruptedFrame) -> None:
         if not answer.closed:
-            self._close_block(answer)
+            self._close(answer)
             self._tell(answer, "stream_abort", reason=report.reason)
             self._complete(answer, "interrupted")
 
     def _complete(self, answer: Answer, reason: str) -> None:
         answer.closed = True
-        optional = {"reasoning": answer.reasoning} if answer.reasoning else {}
+        optional: Message = {"reasoning": answer.reasoning} if answer.reasoning else {}
+        if answer.sources:
+            optional["sources"] = answer.sources
         self._tell(
             answer,
             "response_complete",

@@ -7,7 +7,7 @@ import { wireKeys } from "./keys.js";
 import { Meter } from "./meter.js";
 import { Notices } from "./notices.js";
 import { PolicyForm } from "./policies.js";
-import { Session, SessionError } from "./session.js";
+import { findIceServers, Session, SessionError } from "./session.js";
 import { Tabs } from "./tabs.js";
 import { wireTheme } from "./theme.js";
 import { Timeline } from "./timeline.js";
@@ -117,19 +117,19 @@ async function connect(withMicrophone) {
   setPhase("connecting");
   try {
     const { hears } = await met;
-    const stream = withMicrophone && hears ? await openMicrophone() : null;
+    const [stream, iceServers] = await Promise.all([withMicrophone && hears ? openMicrophone() : null, findIceServers()]);
     if (mine !== attempt) return stopTracks(stream);
     useMicrophone(stream);
     await devices.useSpeaker().catch(() => notices.show("device"));
-    session = new Session($("voice"), stream);
+    session = new Session($("voice"), stream, iceServers);
     session.addEventListener("message", ({ detail }) => mine === attempt && receive(detail));
     session.addEventListener("ended", ({ detail }) => mine === attempt && ended(detail));
-    for (const part of [transcript, turns, interruptions]) part.clear();
-    timeline.begin();
     cuts = new Cuts();
     stateOf = null;
     await session.connect();
     if (mine !== attempt) return;
+    for (const part of [transcript, turns, interruptions]) part.clear(); // not sooner: it may have failed
+    timeline.begin();
     setPhase("connected");
     policies.open((type, data) => session.request(type, data));
     $("text").focus({ preventScroll: true });

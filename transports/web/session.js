@@ -3,7 +3,7 @@
 const PING_MS = 2000; // the server gives up a client it has not heard for 10 s
 const PLAYOUT_MS = 200; // how often the playout delay is reported while the bot speaks
 const CONNECT_MS = 15000;
-const GATHER_MS = 1000; // host candidates take a few ms; a slow interface is left out
+const GATHER_MS = 1000; // host candidates take a few ms; what takes longer is sent on when it is there
 const RTVI_VERSION = "2.2.0";
 
 /** Why a session could not start or ended; `kind` says which message to show. */
@@ -14,12 +14,27 @@ export class SessionError extends Error {
   }
 }
 
+/** STUN and TURN servers that the bot wants used, with a login each time anew; mostly there are none. */
+export async function findIceServers() {
+  const found = await fetch("api/ice-servers", { method: "POST" }).then((response) => (response.ok ? response.json() : {}), () => ({}));
+  return found.iceServers ?? [];
+}
+
+function post(method, body) {
+  return fetch("api/offer", {
+    method,
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+    signal: AbortSignal.timeout(CONNECT_MS),
+  });
+}
+
 /**
  * Events: "message" (detail: an RTVI message), "ended" (detail: why the server went, or null after close()).
  */
 export class Session extends EventTarget {
-  #peer = new RTCPeerConnection();
-  #channel = this.#peer.createDataChannel("chat", { ordered: true });
+  #peer;
+  #channel;
   #audio;
   #microphone;
   #timers = [];
@@ -30,9 +45,11 @@ export class Session extends EventTarget {
   #asked = new Map(); // how to settle each request that has no response yet, by its id
   #sender = null;
 
-  /** `audio`: the element that plays the bot. `microphone`: a MediaStream, or null to type only. */
-  constructor(audio, microphone) {
+  /** `audio`: the element that plays the bot. `microphone`: a MediaStream, or null to type only. `iceServers`: as `findIceServers` found them. */
+  constructor(audio, microphone, iceServers) {
     super();
+    this.#peer = new RTCPeerConnection({ iceServers });
+    this.#channel = this.#peer.createDataChannel("chat", { ordered: true });
     this.#audio = audio;
     this.#microphone = microphone;
   }
@@ -72,7 +89,9 @@ export class Session extends EventTarget {
     ready.catch(() => {});
     await this.#peer.setLocalDescription();
     await this.#gathered();
-    const answer = await this.#offer();
+    const offered = this.#offer();
+    this.#peer.onicecandidate = ({ candidate }) => candidate && this.#sendOn(candidate, offered);
+    const answer = await offered;
     if (this.#over) throw new SessionError("cancelled");
     await this.#peer.setRemoteDescription({ type: answer.type, sdp: answer.sdp });
     await ready;
@@ -143,18 +162,22 @@ export class Session extends EventTarget {
     const { type, sdp } = this.#peer.localDescription;
     let response;
     try {
-      response = await fetch("api/offer", {
-        method: "POST",
-        headers: { "content-type": "application/json" },
-        body: JSON.stringify({ type, sdp }),
-        signal: AbortSignal.timeout(CONNECT_MS),
-      });
+      response = await post("POST", { type, sdp });
     } catch (error) {
       throw new SessionError("unreachable", error.message);
     }
     const body = await response.json().catch(() => ({}));
     if (response.ok) return body;
     throw new SessionError(response.status === 503 ? "busy" : "refused", body.message ?? `HTTP ${response.status}`);
+  }
+
+  async #sendOn({ candidate, sdpMid, sdpMLineIndex }, offered) {
+    try {
+      const { pc_id } = await offered;
+      await post("PATCH", { pc_id, candidates: [{ candidate, sdp_mid: sdpMid, sdp_mline_index: sdpMLineIndex }] });
+    } catch {
+      // Those that were found sooner may do.
+    }
   }
 
   async #reportPlayout() {

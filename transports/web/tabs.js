@@ -27,9 +27,9 @@ export class Tabs {
     return this.#tabs.find((tab) => tab.ariaSelected === "true");
   }
 
+  /** The first view is what one comes for: where it is not beside the others it is shown. */
   #fit() {
-    const [first, second] = this.#tabs;
-    this.show(WIDE.matches && this.#shown === first ? second : this.#shown);
+    this.show(this.#tabs[WIDE.matches ? 1 : 0]);
   }
 
   #key(event) {

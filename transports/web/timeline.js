@@ -1,7 +1,10 @@
 // What happened when: makes bars of the messages that tell of beginnings and ends. `bargein trace` draws the
 // same from a log.
 
-import { inMs, why } from "./words.js";
+import { inMs, wentOn, why } from "./words.js";
+
+// What the user said for these reasons did not count.
+const NOT_COUNTED = ["noise", "backchannel", "background", "muted", "debounce", "words", "no words in time"];
 
 export class Timeline {
   #view;
@@ -71,9 +74,13 @@ export class Timeline {
       case "metrics":
         return data.barge_in?.forEach((measured) => this.#measured(measured));
       case "server-message":
-        return { hold: this.#hold, release: this.#release, backchannel: this.#backchannel, interruption: this.#cut }[
-          data.type
-        ]?.call(this, data);
+        return {
+          hold: this.#hold,
+          release: this.#release,
+          resume: this.#resume,
+          backchannel: this.#backchannel,
+          interruption: this.#cut,
+        }[data.type]?.call(this, data);
     }
   }
 
@@ -107,15 +114,16 @@ export class Timeline {
     this.#user = this.#begin("you", { lane: "you", text: "", begin: Math.max(0, this.#at() - ago) });
   }
 
-  #userSaid(text, note = "") {
+  #userSaid(text, aside = false) {
     this.#user ??= this.#point("you", "", "");
     this.#user.text = `${this.#user.text} ${text}`.trim();
-    this.#user.note = note;
+    this.#user.aside = aside;
+    if (!aside) this.#user.note = "";
     this.#view.update(this.#user);
   }
 
   #backchannel({ text }) {
-    this.#userSaid(text, "backchannel: the bot goes on");
+    this.#userSaid(text, true);
   }
 
   #heard(text) {
@@ -128,8 +136,19 @@ export class Timeline {
     if (this.#open.has("bot")) this.#begin("held", { lane: "held" });
   }
 
-  #release() {
-    this.#close("held", undefined, "the voice went on");
+  #release({ reason }) {
+    this.#close("held", undefined, reason ? `the voice went on: ${wentOn(reason)}` : "the voice went on");
+    if (!this.#user || !NOT_COUNTED.includes(reason)) return;
+    Object.assign(this.#user, { aside: true, label: reason, note: `did not interrupt: ${wentOn(reason)}` });
+    this.#view.update(this.#user);
+  }
+
+  /** The last interruption came to nothing. */
+  #resume({ reason }) {
+    const bar = this.#cuts.at(-1);
+    if (!bar) return;
+    bar.note += `, the rest is said after all: ${wentOn(reason)}`;
+    this.#view.update(bar);
   }
 
   #cut({ level, reason, response_id: id, cut, heard, unheard, ms }) {
@@ -137,7 +156,7 @@ export class Timeline {
     if (id === null) return; // nothing was going on
     this.#close("bot", undefined, "cut");
     if (level === "full") for (const each of cut) this.#close(`model ${each}`, undefined, "interrupted");
-    const bar = { ...this.#point("cut", level, `${level}: ${why(reason)}`), id, heard, unheard, note: `decided after ${inMs(ms)}` };
+    const bar = { ...this.#point("cut", level, why(reason)), id, heard, unheard, note: `decided after ${inMs(ms)}` };
     this.#cuts = [...this.#cuts.slice(-20), bar];
     this.#view.add(bar);
     this.#latencies.splice(0).forEach((measured) => this.#measured(measured));

@@ -8,7 +8,8 @@ const LEAST_PX_S = 18; // where there is not, a second gets this much and the re
 const KEPT_S = 300;
 const DRAW_MS = 100;
 const TICK_S = 5;
-const NAMES = { you: "You", bot: "Bot", held: "Voice held", model: "Model", tools: "Tool", cut: "Interrupted" };
+const KINDS = { typed: "You wrote", full: "Everything cut", speech: "Only the voice cut" };
+const NAMES = { you: "You", bot: "Bot", held: "Voice held", model: "Model", tools: "Tool" };
 
 export class TimelineView {
   #section;
@@ -53,7 +54,9 @@ export class TimelineView {
   }
 
   end() {
+    if (!this.#timer) return;
     clearInterval(this.#timer);
+    this.#timer = 0;
     this.#draw();
   }
 
@@ -63,6 +66,7 @@ export class TimelineView {
     element.id = `bar-${++this.#count}`;
     element.ariaSelected = "false";
     this.#set(element, "begin", bar.begin);
+    if (this.#last[bar.lane]) this.#set(this.#last[bar.lane], "until", bar.begin);
     this.#bars.set(element, bar);
     this.#elements.set(bar, { element, label: null });
     this.update(bar);
@@ -72,10 +76,10 @@ export class TimelineView {
     if (!this.#elements.has(bar)) this.add(bar);
     const { element } = this.#elements.get(bar);
     element.classList.toggle("open", bar.end === null);
-    element.classList.toggle("aside", bar.note.startsWith("backchannel"));
+    element.classList.toggle("aside", Boolean(bar.aside));
     if (bar.end !== null) this.#set(element, "end", bar.end);
     element.ariaLabel = this.#told(bar) + (bar.unheard?.trim() ? `, not heard: ${bar.unheard.trim()}` : "");
-    if (bar.text) this.#label(bar);
+    if (bar.text || bar.label) this.#label(bar);
     if (element === this.#current) this.#show(element);
   }
 
@@ -85,10 +89,9 @@ export class TimelineView {
       drawn.label = add(this.#track, "span", `label ${bar.lane}`);
       drawn.label.ariaHidden = "true";
       this.#set(drawn.label, "begin", bar.begin);
-      if (this.#last[bar.lane]) this.#set(this.#last[bar.lane], "until", bar.begin);
       this.#last[bar.lane] = drawn.label;
     }
-    drawn.label.textContent = bar.text.trim();
+    drawn.label.textContent = bar.text.trim() || bar.label;
   }
 
   #draw() {
@@ -165,7 +168,7 @@ export class TimelineView {
   #told({ lane, kind, begin, end, text = "", note }) {
     const quoted = text.trim() && (["you", "bot"].includes(lane) ? `“${text.trim()}”` : text);
     const lasts = end === null ? "goes on" : end > begin ? `${(end - begin).toFixed(2)} s` : "";
-    const name = kind === "typed" ? "You wrote" : NAMES[lane];
+    const name = KINDS[kind] ?? NAMES[lane];
     return [name, quoted, lasts, `at ${begin.toFixed(1)} s`, note].filter(Boolean).join(", ");
   }
 

@@ -4,17 +4,28 @@ import { why } from "./words.js";
 
 export class Transcript {
   #list;
+  #follows = true; // what is new, until the user scrolls back
+  #top = 0; // where it was last scrolled to
   #user = null; // the turn that further user text belongs to
   #answers = new Map(); // by response id
 
   constructor(list) {
     this.#list = list;
+    list.onscroll = () => {
+      if (!list.clientHeight) return;
+      // Not by the distance alone: text may have come since it was scrolled to the end.
+      if (list.scrollHeight - list.scrollTop - list.clientHeight < 60) this.#follows = true;
+      else if (list.scrollTop < this.#top) this.#follows = false;
+      this.#top = list.scrollTop;
+    };
+    new ResizeObserver(() => this.#follow()).observe(list); // it may have been out of sight
   }
 
   clear() {
     this.#list.replaceChildren();
     this.#answers.clear();
     this.#user = null;
+    this.#follows = true;
   }
 
   /** What the user says: an interim text replaces the one before, a final one stays. */
@@ -33,6 +44,7 @@ export class Transcript {
   userTyped(text) {
     this.#closeUser();
     span(this.#add("user"), "final").textContent = text;
+    this.#follows = true;
     this.#follow();
   }
 
@@ -48,7 +60,7 @@ export class Transcript {
   }
 
   answerEnded(id) {
-    this.#answer(id).item.classList.remove("growing");
+    grown(this.#answer(id).item);
   }
 
   /** `heard` is all of the answer that the user has heard so far. */
@@ -69,7 +81,7 @@ export class Transcript {
     if (level === "full" && !answer.text) return answer.item.remove(); // nothing of it was made yet
     answer.heard = matching(answer.text, heard);
     answer.cut = level;
-    answer.item.classList.remove("growing");
+    grown(answer.item);
     answer.note.textContent =
       level === "speech" ? "not spoken from here on" : `interrupted: ${why(reason)}`;
     this.#draw(answer);
@@ -92,8 +104,12 @@ export class Transcript {
     if (!answer) {
       const item = this.#add("bot");
       item.classList.add("growing");
-      const heard = span(item, "heard");
-      const rest = item.appendChild(document.createElement("span"));
+      item.ariaBusy = "true"; // to be read out when it is complete
+      const words = span(item, "words");
+      // Said aloud it need not be read out besides, and again at each word that was heard.
+      if (document.body.dataset.speaks !== "no") words.ariaLive = "off";
+      const heard = span(words, "heard");
+      const rest = span(words, "coming");
       const note = span(item, "note");
       answer = { item, heardPart: heard, rest, note, text: "", heard: 0, cut: null };
       this.#answers.set(id, answer);
@@ -121,8 +137,7 @@ export class Transcript {
   }
 
   #follow() {
-    const list = this.#list;
-    if (list.scrollHeight - list.scrollTop - list.clientHeight < 160) list.scrollTop = list.scrollHeight;
+    if (this.#follows) this.#list.scrollTop = this.#list.scrollHeight;
   }
 }
 
@@ -130,6 +145,11 @@ function span(parent, className) {
   const element = document.createElement("span");
   element.className = className;
   return parent.appendChild(element);
+}
+
+function grown(item) {
+  item.classList.remove("growing");
+  item.ariaBusy = "false";
 }
 
 function letters(text) {

@@ -15,6 +15,7 @@ export class Turns {
   #panel;
   #list;
   #waits = [];
+  #asked = ""; // as put to the model last
   #question = "";
   #questions = new Map(); // by the id of the answer
 
@@ -33,14 +34,21 @@ export class Turns {
     this.#list.replaceChildren();
     this.#questions.clear();
     this.#waits = [];
-    this.#question = "";
+    this.#asked = this.#question = "";
     this.#summarize();
   }
 
   take({ type, data = {} }) {
-    if (type === "user-llm-text") this.#question = data.text;
+    if (type === "user-llm-text") this.#ask(data.text);
     else if (type === "bot-llm-started") this.#questions.set(data.response_id, this.#question);
     else if (type === "metrics") data.stop_to_first_audio?.forEach((measured) => this.#add(measured));
+  }
+
+  /** A question grows while no answer to it is heard; what is new of it tells the turn. */
+  #ask(text) {
+    const grown = text.length > this.#asked.length && text.startsWith(`${this.#asked} `);
+    this.#question = this.#asked && grown ? `… ${text.slice(this.#asked.length + 1)}` : text;
+    this.#asked = text;
   }
 
   #add({ value, parts, response_id: id }) {

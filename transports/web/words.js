@@ -13,6 +13,28 @@ export function why(reason) {
   return WHY[reason] ?? reason.replaceAll("_", " ");
 }
 
+const WENT_ON = {
+  noise: "a noise",
+  words: "too little to interrupt",
+  backchannel: "you were only following along",
+  background: "somebody else spoke",
+  muted: "speech is muted here",
+  critical: "this is said to its end",
+  "short rest": "it was about to end",
+  "an answer at the end": "it was about to end",
+  grace: "it had only just begun",
+  debounce: "it was too short",
+  "no words in time": "no words in it",
+  "no word followed": "a false alarm, no word followed",
+  "held too long": "it had waited long enough",
+  idle: "it had nothing more to say",
+};
+
+/** Why the bot went on although there was a sound. */
+export function wentOn(reason) {
+  return WENT_ON[reason] ?? reason;
+}
+
 /** Milliseconds as a person reads them. */
 export function inMs(ms) {
   return `${Math.round(ms)} ms`;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -21,6 +21,7 @@ from aiortc.sdp import SessionDescription, candidate_from_sdp
 from loguru import logger
 
 from ...pipeline.errors import BargeinError
+from .ice import IceServer, for_server
 from .media import Downlink, Read, Uplink
 
 CONNECT_S = 15.0  # a peer that has not connected this long after its offer is given up
@@ -56,6 +57,9 @@ class Candidate:
 class WebRTCConnection:
     """The server's end of one peer connection.
 
+    Args:
+        ice_servers: Help where the two cannot reach each other directly.
+
     Attributes:
         id: Names the connection in signalling (`pc_id`).
         on_block: Called with each 20 ms of the peer's voice: 640 bytes of mono s16le at 16 kHz.
@@ -67,7 +71,7 @@ class WebRTCConnection:
             and message.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ice_servers: Sequence[IceServer] = ()) -> None:
         loop = asyncio.get_running_loop()
         self.id = uuid4().hex
         self.on_block: OnBlock | None = None
@@ -80,8 +84,9 @@ class WebRTCConnection:
         self._unsent: list[str] = []
         self._uplink = Uplink(self._take_block)
         self._downlink = Downlink()
+        self._relays = [server.url for server in ice_servers if server.url.startswith("turn")]
         # Without this argument aiortc asks a public STUN server.
-        self._peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self._peer = RTCPeerConnection(RTCConfiguration(iceServers=for_server(ice_servers)))
         self._peer.on("datachannel", self._open)
         self._peer.on("connectionstatechange", self._follow_state)
         self._deadline = loop.call_later(CONNECT_S, self._give_up)
@@ -114,6 +119,8 @@ class WebRTCConnection:
             if isinstance(error, BargeinError):
                 raise
             raise BadOffer(f"this is not a usable SDP offer ({type(error).__name__}: {error})") from error
+        if self._relays and " typ relay" not in self._peer.localDescription.sdp:
+            logger.warning("connection {}: {} gives no relay", self.id[:8], self._relays[0])
         return self._peer.localDescription.sdp
 
     async def add_candidate(self, candidate: Candidate) -> None:

@@ -3,11 +3,14 @@
 from .connection import WebSocketConnection
 from .json_protocol import JsonProtocol
 from .phone import PhoneProtocol
+from .phone_calls import BadSignature, Calls
 from .processors import WebSocketInput, WebSocketOutput
 from .protocol import WebSocketProtocol
 from .serialized import RTVIProtocol, SerializerProtocol
 
 __all__ = [
+    "BadSignature",
+    "Calls",
     "JsonProtocol",
     "PhoneProtocol",
     "RTVIProtocol",

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from ...pipeline.frames import Level, Reason
-from ..rtvi import rtvi
+from ..rtvi import VERSION, rtvi
 from .protocol import MAX_MESSAGE_BYTES, MAX_RATE, MIN_RATE, Audio, Data, Event, Message, Played, Reply, Said
 
 DEFAULT_RATE = 16_000  # Hz
@@ -112,7 +112,7 @@ class JsonProtocol:
             return []
         self.started = True
         rates = {"sample_rate": self._input_rate, "agent_sample_rate": self.output_rate}
-        return [Reply(_text({"type": "ready", **rates}))]
+        return [Reply(_text({"type": "ready", **rates})), Said(rtvi("client-ready", {"version": VERSION}))]
 
     def _start(self, message: Message) -> list[Event]:
         start = Start.model_validate(message)

@@ -80,16 +80,23 @@ class PhoneProtocol(SerializerProtocol):
 
     Args:
         environment: Where the credentials are; the process's if not given.
+        admit: Called with the call's provider before it begins; may raise NoSuchCall. See `Calls`.
 
     Attributes:
         call: Known once started.
     """
 
-    def __init__(self, environment: Environment | None = None) -> None:
+    def __init__(
+        self,
+        environment: Environment | None = None,
+        *,
+        admit: Callable[[str], None] = lambda provider: None,
+    ) -> None:
         super().__init__(_NOBODY, input_rate=RATE, output_rate=RATE)
         self.call: Call | None = None
         self._ended = False  # by the caller
         self._environment = os.environ if environment is None else environment
+        self._admit = admit
 
     async def decode(self, data: Data) -> list[Event]:
         try:
@@ -123,6 +130,7 @@ class PhoneProtocol(SerializerProtocol):
     async def _start(self, message: Message) -> list[Event]:
         try:
             call = _call(message)
+            self._admit(call.provider)
             provider, media = _PROVIDERS[call.provider], _media(message)
             self._serializer = provider.open(call, media, self._environment)
             self._input_rate = self.output_rate = provider.rate(media)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
 from typing import Any, get_args
 
 import pytest
-from pipecat.frames.frames import LLMThoughtTextFrame
 
 from bargein import Level
 from bargein.bots import BadBot
@@ -21,6 +19,7 @@ from bargein.bots.voice_agent.events import (
     HistoryTrimmed,
     NoSuchEvent,
     ReasoningDelta,
+    Source,
     SpeechChunkQueued,
     SpeechComplete,
     SpeechInterrupted,
@@ -28,13 +27,13 @@ from bargein.bots.voice_agent.events import (
     Text,
     TextDelta,
     ToolCall,
+    ToolInputDelta,
+    ToolInputStart,
     ToolResult,
     Transcription,
     Warned,
 )
 from bargein.pipeline import InputRejected
-from bargein.processors.llm import LLM
-from bargein.processors.services.chat import Piece
 from bargein.processors.services.errors import ServiceError
 from bargein.processors.tools import BadTool
 from bargein.transports.voice_agent.encoding import BadRecording, decode, encode
@@ -77,16 +76,18 @@ async def test_an_answer_in_text_and_speech() -> None:
 
 async def test_what_it_is_doing() -> None:
     async with talking() as talk:
-        talk.server.script(["One", " two", " three."])
+        talk.server.script(["One", " two", " three, and so on for a while."])
         talk.server.token_s = 0.5
         answer = asyncio.create_task(talk.agent.send_text("Count."))
         await asyncio.sleep(0.1)
         assert doing(talk.agent) == ["processing"]
         await talk.sounding()
-        await talk.until(lambda: "One two three." in [text.text for text in talk.of(Text)])
+        await talk.until(
+            lambda: "One two three, and so on for a while." in [text.text for text in talk.of(Text)]
+        )
         assert doing(talk.agent) == ["speaking", "pending"]
         assert talk.agent.pending_speech_chunks == 1
-        assert await answer == "One two three."
+        assert await answer == "One two three, and so on for a while."
 
 
 async def test_without_a_voice_it_answers_in_writing_and_remembers_what_was_shown() -> None:
@@ -175,37 +176,69 @@ async def test_tools_and_what_is_told_of_them() -> None:
         assert await talk.agent.send_text("1 and 2?") == "Three."
         call = ToolCall("add", "c1", {"a": 1, "b": 2}, "r1")
         result = ToolResult("add", "c1", "3", None, "r1")
-        assert talk.told[2:5] == [call, result, result]
-        assert talk.names[2:5] == ["chunk:tool_call", "chunk:tool_result", "tool_result"]
+        inputs = [event for event in talk.told if isinstance(event, ToolInputStart | ToolInputDelta)]
+        assert inputs[0] == ToolInputStart("c1", "add")
+        assert len(inputs) > 2
+        assert "".join(e.delta for e in inputs if isinstance(e, ToolInputDelta)) == '{"a": 1, "b": 2}'
+        rest = [event for event in talk.told[2:] if event not in inputs]
+        assert rest[:3] == [call, result, result]
+        at = talk.names.index("chunk:tool_call")
+        assert talk.names[at - 1 : at + 3] == [
+            "chunk:tool_input_delta",
+            "chunk:tool_call",
+            "chunk:tool_result",
+            "tool_result",
+        ]
         assert [m["role"] for m in talk.history] == ["user", "assistant", "tool", "assistant"]
 
 
-class Thinks:
-    """Tells what it thinks."""
-
-    model = service = "thinks"
-
-    def __init__(self) -> None:
-        self.agent: VoiceAgent | None = None
-
-    async def stream(
-        self, messages: Sequence[Any], tools: Sequence[dict[str, Any]] = (), tool_choice: str = "auto"
-    ) -> AsyncGenerator[Piece, None]:
-        assert self.agent is not None
-        llm = next(p for p in self.agent.session.pipeline.processors if isinstance(p, LLM))
-        await asyncio.sleep(0.1)
-        llm.push(LLMThoughtTextFrame("Hm."))
-        yield "Yes."
+async def test_reasoning_and_sources_are_told_as_such() -> None:
+    async with talking() as talk:
+        citation = {"url": "https://example.com", "title": "An example"}
+        annotation = {"type": "url_citation", "url_citation": citation}
+        talk.server.script([{"reasoning_content": "Hm."}, "Yes.", {"annotations": [annotation]}])
+        assert await talk.agent.send_text("Well?") == "Yes."
+        assert talk.of(ReasoningDelta) == [ReasoningDelta("r1", "Hm.")]
+        assert talk.of(Source) == [Source("https://example.com", "An example", "r1")]
+        assert talk.history[-1] == {"role": "assistant", "content": "Yes."}
 
 
-async def test_reasoning_is_told_as_such() -> None:
-    model = Thinks()
-    async with VoiceAgent(model=model) as agent:
-        model.agent = agent
-        thoughts: list[ReasoningDelta] = []
-        agent.on(ReasoningDelta, thoughts.append)
-        assert await agent.send_text("Well?") == "Yes."
-        assert thoughts == [ReasoningDelta("r1", "Hm.")]
+async def test_how_the_text_is_cut_and_how_many_pieces_are_asked_for() -> None:
+    text = "Yes. It is so. And it was so for years, as far as I know. Was it? It was. Good bye."
+    async with talking(max_parallel_requests=2) as talk:
+        talk.server.answer = lambda messages: [text]
+        await talk.agent.send_text("Is it?")
+        assert talk.voice.spoken[0] == "Yes."
+        assert all(len(piece) >= 50 for piece in talk.voice.spoken[1:-1])
+        assert len(talk.voice.spoken) == 3
+    async with talking(min_chunk_size=1, max_chunk_size=40) as talk:
+        talk.server.answer = lambda messages: [text]
+        await talk.agent.send_text("Is it?")
+        assert len(talk.voice.spoken) > 5
+        assert all(len(piece) <= 40 for piece in talk.voice.spoken)
+
+
+@pytest.mark.parametrize("requests", [1, 3])
+async def test_pieces_are_made_side_by_side(requests: int) -> None:
+    class Slow(FakeVoice):
+        running = most = 0
+
+        async def synthesize(self, text: str) -> Any:
+            self.running += 1
+            self.most = max(self.most, self.running)
+            try:
+                await asyncio.sleep(2)
+                async for chunk in super().synthesize(text):
+                    yield chunk
+            finally:
+                self.running -= 1
+
+    voice = Slow()
+    async with talking(speech_model=voice, max_parallel_requests=requests, min_chunk_size=1) as talk:
+        talk.server.script([f"Sentence {n}. " for n in range(6)])
+        await talk.agent.send_text("Count.")
+        assert voice.most == requests
+        assert len(voice.spoken) == 6
 
 
 async def test_tools_are_added_while_it_runs() -> None:

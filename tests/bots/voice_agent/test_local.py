@@ -37,22 +37,22 @@ async def test_a_recording_is_understood_answered_and_interrupted() -> None:
         agent.on(Text, answers.append)
         agent.on(AudioChunk, hear)
         answer = asyncio.create_task(agent.send_audio(JFK.read_bytes()))
-        await asyncio.wait_for(sounded.wait(), 60)
+        await asyncio.wait_for(sounded.wait(), 300)
         assert transcriptions[0].text == like(
             "And so my fellow Americans ask not what your country can do for you "
             "ask what you can do for your country"
         )
         agent.interrupt_current_response("user_clicked_stop")
         before = sounds
-        heard = await asyncio.wait_for(answer, 5)
+        heard = await asyncio.wait_for(answer, 300)
         await asyncio.sleep(1)
         assert sounds == before
         assert [report.heard for report in reports] == [heard]
         assert not agent.speaking
         sounded.clear()
         answer = asyncio.create_task(agent.send_text("Say hello."))
-        await asyncio.wait_for(sounded.wait(), 60)
+        await asyncio.wait_for(sounded.wait(), 300)
         agent.interrupt_speech("heard_enough")
-        assert await asyncio.wait_for(answer, 60)
+        assert await asyncio.wait_for(answer, 300)
         speech = await agent.generate_speech_from_text("Ask not what your country can do for you.")
         assert await agent.transcribe_audio(speech) == regex("not what your country can do for you")

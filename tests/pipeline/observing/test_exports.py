@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
+from bargein.pipeline.frames import SpeechHoldFrame, SpeechReleaseFrame
 from bargein.pipeline.observing import Turns
 from bargein.pipeline.observing.prometheus import Prometheus
 from bargein.pipeline.observing.spans import Spans
@@ -26,6 +27,10 @@ async def talk(b: Bot) -> None:
         await b.heard("word")
         b.test.session.interrupt(reason, cause=asyncio.get_running_loop().time() - 0.25)
         await answered
+    b.test.send(SpeechHoldFrame())
+    await asyncio.sleep(0.3)
+    b.test.send(SpeechReleaseFrame("noise"))
+    await b.test.expect(SpeechReleaseFrame)
 
 
 def samples(text: bytes) -> dict[str, float]:
@@ -57,6 +62,8 @@ async def test_prometheus() -> None:
     assert found["bargein_interruption_silence_seconds_count['full']"] == 2
     assert 0.5 <= found["bargein_interruption_decision_seconds_sum['full']"] < 0.6
     assert found["bargein_tokens_total[]"] >= 5
+    assert found["bargein_pause_seconds_count['noise']"] == 1
+    assert 0.29 < found["bargein_pause_seconds_sum['noise']"] < 0.4
     assert "say so" not in metrics.text.decode()
 
 
@@ -89,6 +96,9 @@ async def test_spans() -> None:
     assert (first.end_time or 0) > (parts[-1].end_time or 0)
     cut = [s for s in finished if s.name == "bargein.interruption"]
     assert [round(((s.end_time or 0) - (s.start_time or 0)) / 1e6) for s in cut] == [250, 250]
+    (pause,) = (s for s in finished if s.name == "bargein.pause")
+    assert dict(pause.attributes or {}) == {"bargein.reason": "noise", "bargein.resumed": False}
+    assert round(((pause.end_time or 0) - (pause.start_time or 0)) / 1e6) == 300
     assert not any("word" in str(s.attributes) for s in finished)
 
 

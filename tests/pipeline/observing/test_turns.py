@@ -16,11 +16,13 @@ from bargein.pipeline.frames import (
     LLMContextFrame,
     LLMFullResponseStartFrame,
     SpeechHoldFrame,
+    SpeechReleaseFrame,
+    SpeechResumedFrame,
     TranscriptionFrame,
     UserStoppedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
-from bargein.pipeline.observing import InterruptionReport, TurnReport, Turns
+from bargein.pipeline.observing import InterruptionReport, Listener, PauseReport, TurnReport, Turns
 from bargein.pipeline.testing import PipelineTest
 from bargein.processors.context import Context
 
@@ -29,15 +31,19 @@ from ...servers.openai_server import Token
 
 
 @dataclass
-class Reports:
+class Reports(Listener):
     turns: list[TurnReport] = field(default_factory=list)
     interruptions: list[InterruptionReport] = field(default_factory=list)
+    pauses: list[PauseReport] = field(default_factory=list)
 
     def turn(self, report: TurnReport) -> None:
         self.turns.append(report)
 
     def interruption(self, report: InterruptionReport) -> None:
         self.interruptions.append(report)
+
+    def pause(self, report: PauseReport) -> None:
+        self.pauses.append(report)
 
 
 @asynccontextmanager
@@ -137,6 +143,27 @@ async def test_a_release_is_no_silence() -> None:
         b.test.interrupt("user_clicked_stop")
         assert [r.silence_ms for r in reports.interruptions] == [0, 0]
         assert [r.response_id for r in reports.interruptions] == [None, None]
+
+
+async def test_a_pause_is_reported_with_its_reason() -> None:
+    async with watched() as (b, reports):
+        b.test.send(SpeechReleaseFrame("noise"))  # of nothing
+        b.test.send(SpeechHoldFrame())
+        await asyncio.sleep(0.3)
+        b.test.send(SpeechReleaseFrame("backchannel"))
+        await b.test.advance(0.1)
+        (pause,) = reports.pauses
+        assert (pause.reason, pause.resumed) == ("backchannel", False)
+        assert pause.ms == pytest.approx(300)
+        b.test.send(SpeechHoldFrame())
+        await asyncio.sleep(0.2)
+        b.test.interrupt()
+        await asyncio.sleep(1)
+        assert len(reports.pauses) == 1
+        b.test.send(SpeechResumedFrame("no word followed"))
+        await b.test.advance(0.1)
+        assert (reports.pauses[1].reason, reports.pauses[1].resumed) == ("no word followed", True)
+        assert reports.pauses[1].ms == pytest.approx(1200)
 
 
 async def test_a_voice_that_was_stopped_is_told_from_a_full_interruption() -> None:

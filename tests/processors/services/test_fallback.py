@@ -139,12 +139,34 @@ async def test_a_refused_request_is_given_to_the_next_but_tells_nothing_about_th
         assert await talk.ask() == "first speaks"
 
 
-async def test_an_answer_that_broke_off_is_not_begun_again_and_the_next_turn_goes_elsewhere() -> None:
-    async with chat(Trouble("cut", 1)) as talk:
+async def test_the_second_model_goes_on_with_an_answer_that_broke_off() -> None:
+    async with chat(Trouble("cut", 1), CUT, CUT) as talk:
+        talk.second.answer = lambda messages: ["first", " and", " second"]
+        assert await talk.ask() == "first and second"
+        await talk.told(r"^\[in-process one\] the connection failed.*; in-process two takes over$")
+        assert talk.second.requests[0].messages[-2] == {"role": "assistant", "content": "first"}
+        assert len(talk.test.received(LLMFullResponseStartFrame)) == 1
+        assert await talk.ask() == "first and second"
+        assert len(talk.first.requests) == 3
+
+
+async def test_a_model_that_falls_silent_in_its_answer_is_replaced_in_time() -> None:
+    async with chat(Trouble("hang", 1)) as talk:
+        talk.second.answer = lambda messages: ["first", " and", " second"]
+        began = asyncio.get_running_loop().time()
+        assert await talk.ask() == "first and second"
+        assert asyncio.get_running_loop().time() - began == pytest.approx(TAKEOVER_S, abs=0.01)
+        await talk.told(f"nothing within {TAKEOVER_S:g} s; in-process two takes over$")
+        assert await talk.first.requests[0].outcome == "closed"
+
+
+async def test_an_answer_that_nobody_goes_on_with_ends_and_stays_in_the_context() -> None:
+    async with chat(Trouble("cut", 1), CUT, CUT) as talk:
+        talk.second.plan(CUT, CUT, CUT)
         assert await talk.ask() == "first "
-        await talk.told(r"^LLM: ServiceUnavailable: \[in-process one\] the connection failed")
-        assert talk.second.requests == []
-        assert await talk.ask() == "second speaks"
+        await talk.told("takes over")
+        await talk.told(r"^LLM: ServiceUnavailable: \[in-process two\] the connection failed")
+        assert await talk.ask() == "first speaks"
 
 
 async def test_when_all_fail_the_last_failure_is_told_and_all_are_asked_again() -> None:
@@ -173,7 +195,7 @@ async def test_the_last_one_is_waited_for_and_a_silent_one_is_not() -> None:
         began = asyncio.get_running_loop().time()
         talk.test.send(LLMContextFrame(talk.context.llm_context))
         await talk.told(f"nothing within {TAKEOVER_S:g} s; in-process two takes over$")
-        assert asyncio.get_running_loop().time() == began + TAKEOVER_S
+        assert asyncio.get_running_loop().time() - began == pytest.approx(TAKEOVER_S, abs=0.01)
         assert await talk.first.requests[0].outcome == "closed"
         talk.second.token_s = 1
         await talk.test.expect(LLMTextFrame, text="second ", within=100)

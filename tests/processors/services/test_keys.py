@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from loguru import logger
 
-from bargein.processors.services.keys import SecretsUnreadable, api_key
+from bargein.processors.services.keys import KeyMalformed, SecretsUnreadable, api_key
 
 NAME = "SOME_API_KEY"
 
@@ -86,3 +86,63 @@ def test_no_log_shows_a_key(secrets: Path, log: list[str]) -> None:
         logger.bind(key=key).info("with {!r}", key)
     assert "sk-hidden" not in "".join(log)
     assert f"{key}" == "sk-hidden"  # as a client needs it
+
+
+MALFORMED = [
+    ("sk-abc def", "white space"),
+    ("sk-abc\nexport", "white space"),
+    ("sk-abc\tdef", "white space"),
+    ('"sk-abcdef"', "quotes"),
+    ("'sk-abcdef'", "quotes"),
+    ("“sk-abcdef”", "quotes"),
+    ("`sk-abcdef", "quotes"),
+    ("sk-...", "placeholder"),
+    ("sk-…", "placeholder"),
+    ("sk-your-key-here", "placeholder"),
+    ("YOUR_API_KEY", "placeholder"),
+    ("<your key>", "placeholder"),
+    ("${OTHER_KEY}", "placeholder"),
+    ("sk-xxxxxxxxxxxx", "placeholder"),
+    ("sk-********", "placeholder"),
+    ("replace-me", "placeholder"),
+    ("sk-abcdéf", "characters"),
+    ("sk\u2013abcdef", "characters"),
+    ("sk-abc\u200bdef", "characters"),
+    ("sk-abc\x7fdef", "characters"),
+]
+
+
+@pytest.mark.parametrize(("value", "says"), MALFORMED)
+def test_what_cannot_be_a_key_is_refused_and_not_shown(
+    secrets: Path, monkeypatch: pytest.MonkeyPatch, value: str, says: str
+) -> None:
+    monkeypatch.setenv(NAME, value)
+    with pytest.raises(KeyMalformed, match=says) as raised:
+        api_key(NAME)
+    assert str(raised.value).startswith(f"{NAME} in the environment ")
+    assert value not in str(raised.value)
+    assert "abc" not in str(raised.value)
+
+
+def test_in_the_secrets_file_too(secrets: Path) -> None:
+    secrets.write_text(f"{NAME}=sk-...\n")
+    secrets.chmod(0o600)
+    with pytest.raises(KeyMalformed, match=r"SOME_API_KEY in .*\.env is a placeholder: put the key there"):
+        api_key(NAME)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a-key",
+        "sk-proj-Ab_3-9xxxYz",
+        "sk_car_0123456789abcdef",
+        "gsk_Q",
+        "eyJhbGciOi.J9.x-_",
+        "a+b/c==",
+        " sk-1 ",
+    ],
+)
+def test_what_may_be_one_is_taken(secrets: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv(NAME, value)
+    assert api_key(NAME) == value.strip()

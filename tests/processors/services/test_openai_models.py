@@ -14,7 +14,13 @@ import openai
 import pytest
 from loguru import logger
 from openai import AsyncOpenAI
-from pipecat.frames.frames import MetricsFrame
+from pipecat.frames.frames import (
+    FunctionCallsStartedFrame,
+    LLMThoughtEndFrame,
+    LLMThoughtStartFrame,
+    LLMThoughtTextFrame,
+    MetricsFrame,
+)
 from pipecat.metrics.metrics import LLMUsageMetricsData, TTFBMetricsData
 
 from bargein.pipeline import UPSTREAM, Level, SpeechInterruptedFrame
@@ -23,11 +29,21 @@ from bargein.pipeline.frames import (
     LLMContextFrame,
     LLMFullResponseEndFrame,
     LLMTextFrame,
+    SourceFrame,
+    ToolInputFrame,
 )
 from bargein.pipeline.testing import PipelineTest, regex
 from bargein.processors.context import Context
 from bargein.processors.llm import LLM
-from bargein.processors.services.chat import Call, ChatModel, Piece, Usage
+from bargein.processors.services.chat import (
+    Call,
+    CallBegun,
+    CallInput,
+    ChatModel,
+    Piece,
+    Thought,
+    Usage,
+)
 from bargein.processors.services.errors import RateLimited, RequestRejected, ServiceUnavailable
 from bargein.processors.services.fallback import FallbackChat
 from bargein.processors.services.openai_chat import ChatCompletions
@@ -42,6 +58,7 @@ KEY = f"sk-{'secret' * 5}"
 ASK = [{"role": "user", "content": "hi"}]
 # Longer than any test: what is waited for here is an interruption.
 PATIENT = Timeouts(1e6, 1e6, 1e6)
+ONCE = Backoff(attempts=1)
 ENDLESS = Backoff(attempts=100, first_s=1e6, cap_s=1e6, patience_s=1e9)
 MODELS: list[Callable[..., ChatModel]] = [ChatCompletions, Responses]
 
@@ -88,11 +105,71 @@ async def test_calls_come_complete_and_after_the_text(model: Callable[..., ChatM
         calls = tool_calls(("weather", '{"city": "Rome"}', "a"), ("weather", '{"city": "Oslo"}', "b"))
         server.script(["Let me see.", *calls])
         got = await pieces(model(client, "m"), ASK, weather)
-        assert got[:3] == [
-            "Let me see.",
-            Call("a", "weather", '{"city": "Rome"}'),
-            Call("b", "weather", '{"city": "Oslo"}'),
-        ]
+        assert got[0] == "Let me see."
+        written = ['{"city": "Rome"}', '{"city": "Oslo"}']
+        assert got[-3:-1] == [Call("a", "weather", written[0]), Call("b", "weather", written[1])]
+        begun = [piece for piece in got if isinstance(piece, CallBegun)]
+        assert begun == [CallBegun(0, "a", "weather"), CallBegun(1, "b", "weather")]
+        inputs = [piece for piece in got if isinstance(piece, CallInput)]
+        assert len(inputs) > 4  # as they are written, the calls in turns
+        assert ["".join(p.text for p in inputs if p.index == index) for index in (0, 1)] == written
+
+
+@either
+async def test_a_call_is_told_as_it_is_written(model: Callable[..., ChatModel]) -> None:
+    async with in_process(Trouble("cut", after=4)) as (server, client):
+        server.script(*[tool_calls(("weather", '{"city": "Rome"}', "a"))] * 2, ["It rains."])
+        context = Context("Be brief.")
+        context.llm_context.add_message({"role": "user", "content": "The weather in Rome?"})
+        chat = model(client, "m", backoff=Backoff(first_s=0.1))
+        async with PipelineTest(LLM(chat, tools=[weather]), context.assistant) as test:
+            test.send(LLMContextFrame(context.llm_context))
+            started = await test.expect(FunctionCallsStartedFrame)
+            await test.expect(LLMTextFrame, text="It rains.")
+            inputs = test.received(ToolInputFrame)
+        (call,) = started.function_calls
+        written = [frame for frame in inputs if frame.tool_call_id == call.tool_call_id]
+        assert {frame.function_name for frame in inputs} == {"weather"}
+        assert written[0].text == ""
+        assert "".join(frame.text for frame in written) == '{"city": "Rome"}'
+        broken_off = [frame for frame in inputs if frame.tool_call_id != call.tool_call_id]
+        assert '{"city": "Rome"}'.startswith("".join(frame.text for frame in broken_off))
+
+
+@either
+async def test_thoughts_and_sources_are_told_and_not_spoken(model: Callable[..., ChatModel]) -> None:
+    citation = {"type": "url_citation", "url": "https://example.com/a", "title": "A"}
+    place = {"item_id": "x", "output_index": 0, "content_index": 0}
+    chat: list[Token] = [
+        {"reasoning_content": "Hm. "},
+        {"reasoning": "Well."},
+        "Yes.",
+        {"annotations": [{"type": "url_citation", "url_citation": citation}, {"type": "other"}]},
+    ]
+    thought = {"type": "response.reasoning_summary_text.delta", "summary_index": 0, **place}
+    source = {"type": "response.output_text.annotation.added", "annotation_index": 0, **place}
+    responses: list[Token] = [
+        {**thought, "delta": "Hm. "},
+        {**thought, "delta": "Well."},
+        "Yes.",
+        {**source, "annotation": citation},
+        {**source, "annotation": {"type": "file_citation", "file_id": "f"}},
+    ]
+    async with in_process() as (server, client):
+        server.script(chat if model is ChatCompletions else responses)
+        context = Context("Be brief.")
+        context.llm_context.add_message({"role": "user", "content": "Is it so?"})
+        async with PipelineTest(LLM(model(client, "m")), context.assistant) as test:
+            test.send(LLMContextFrame(context.llm_context))
+            await test.expect(LLMFullResponseEndFrame)
+            told = test.received(LLMThoughtTextFrame)
+            kinds = (LLMThoughtStartFrame, LLMThoughtTextFrame, LLMThoughtEndFrame, LLMTextFrame, SourceFrame)
+            order = [type(frame) for frame in test.received() if isinstance(frame, kinds)]
+            sources = [(frame.url, frame.title) for frame in test.received(SourceFrame)]
+        assert "".join(frame.text for frame in told) == "Hm. Well."
+        assert order == [kinds[0], kinds[1], kinds[1], kinds[2], kinds[3], kinds[4]]
+        assert sources == [("https://example.com/a", "A")]
+        assert context.messages[-1] == {"role": "assistant", "content": "Yes."}
 
 
 @either
@@ -165,8 +242,11 @@ async def test_a_chat_request_asks_for_the_usage_unless_the_server_cannot_tell()
 
 
 ODD_CHUNKS: list[tuple[list[Token], list[Piece]]] = [
-    # thoughts are not spoken, whatever they are called
-    ([{"reasoning_content": "Hm."}, {"reasoning": "Well."}, {"content": None}, "Yes."], ["Yes."]),
+    # thoughts have more than one name
+    (
+        [{"reasoning_content": "Hm."}, {"reasoning": "Well."}, {"content": None}, "Yes."],
+        [Thought("Hm."), Thought("Well."), "Yes."],
+    ),
     ([{"role": "assistant", "content": ""}, "Yes."], ["Yes."]),
     ([{"choices": []}, {"choices": None}, {"choices": [{"index": 0, "delta": None}]}, "Yes."], ["Yes."]),
     ([{"refusal": "I cannot."}], ["I cannot."]),
@@ -198,7 +278,7 @@ async def test_what_other_servers_leave_out_or_add(tokens: list[Token], expected
     async with in_process() as (server, client):
         server.script(tokens)
         got = await pieces(ChatCompletions(client, "m", stream_options=openai.omit))
-        assert [p for p in got if not isinstance(p, Usage)] == expected
+        assert [p for p in got if not isinstance(p, Usage | CallBegun | CallInput)] == expected
 
 
 @pytest.mark.parametrize(
@@ -219,7 +299,7 @@ async def test_what_other_servers_leave_out_or_add(tokens: list[Token], expected
 async def test_a_response_that_fails_says_why(event: dict[str, Any], failure: type[Exception]) -> None:
     async with in_process() as (server, client):
         server.script(["Well", event])
-        stream = Responses(client, "m").stream(ASK)
+        stream = Responses(client, "m", backoff=ONCE).stream(ASK)
         assert await anext(stream) == "Well"
         with pytest.raises(failure):
             await anext(stream)
@@ -333,18 +413,20 @@ async def test_what_fails_before_a_word_came_is_repeated(
 async def test_a_call_that_broke_off_is_asked_for_again(model: Callable[..., ChatModel]) -> None:
     async with in_process(Trouble("cut", 3)) as (server, client):
         server.answer = lambda messages: tool_calls(("weather", '{"city": "Rome"}', "a"))
-        assert (await pieces(model(client, "m")))[0] == Call("a", "weather", '{"city": "Rome"}')
+        got = await pieces(model(client, "m"))
+        assert [p for p in got if isinstance(p, Call)] == [Call("a", "weather", '{"city": "Rome"}')]
+        assert got.count(CallBegun(0, "a", "weather")) == 2  # it is written anew
         assert len(server.requests) == 2
 
 
 @either
 @pytest.mark.parametrize("kind", ["cut", "garbage", "end"])
-async def test_what_breaks_off_after_a_word_is_not_repeated(
+async def test_what_breaks_off_after_a_word_and_may_not_go_on_is_not_repeated(
     model: Callable[..., ChatModel], kind: Any
 ) -> None:
     async with (
         in_process(Trouble(kind, 2)) as (server, client),
-        PipelineTest(LLM(model(client, "m"))) as test,
+        PipelineTest(LLM(model(client, "m", backoff=ONCE))) as test,
     ):
         server.answer = lambda messages: ["one ", "two ", "three "]
         test.send(LLMContextFrame(Context("").llm_context))
@@ -433,7 +515,7 @@ async def test_an_interruption_closes_the_connection(
                 await test.expect(LLMTextFrame)
             test.interrupt()
             await test.expect(SpeechInterruptedFrame, level=Level.FULL, response_id="r1")
-            assert await asyncio.wait_for(server.requests[0].outcome, 5) == "closed"
+            assert await asyncio.wait_for(server.requests[0].outcome, 60) == "closed"
             assert server.requests[0].sent < 1000
             await next_turn_works(test, server, 1)
 
@@ -459,7 +541,7 @@ async def test_an_interruption_ends_the_wait_before_another_attempt(
         async with PipelineTest(LLM(model(client, "m", backoff=ENDLESS))) as test:
             test.send(LLMContextFrame(Context("").llm_context))
             await server.came(1)
-            await asyncio.wait_for(server.requests[0].outcome, 5)
+            await asyncio.wait_for(server.requests[0].outcome, 60)
             test.interrupt()
             await test.expect(SpeechInterruptedFrame, level=Level.FULL, response_id="r1")
             await next_turn_works(test, server, 1)
@@ -474,7 +556,7 @@ async def test_after_a_failure_that_stands_the_next_turn_works(
     async with serving(1) as [(server, client)]:
         server.plan(trouble)
         server.answer = lambda messages: ["word "] * 10
-        async with PipelineTest(LLM(model(client, "m"))) as test:
+        async with PipelineTest(LLM(model(client, "m", backoff=ONCE))) as test:
             test.send(LLMContextFrame(Context("").llm_context))
             await test.expect(ErrorFrame, UPSTREAM)
             await test.expect(LLMFullResponseEndFrame)
@@ -498,7 +580,7 @@ async def test_the_stand_in_takes_the_same_turn_and_can_be_interrupted(
             await test.expect(ErrorFrame, UPSTREAM, error=regex("127.0.0.1 two takes over$"))
             await test.expect(LLMTextFrame, text="word ")
             test.interrupt()
-            assert await asyncio.wait_for(second.requests[0].outcome, 5) == "closed"
+            assert await asyncio.wait_for(second.requests[0].outcome, 60) == "closed"
             await next_turn_works(test, second, 1)
 
 
@@ -516,7 +598,7 @@ async def test_no_key_gets_into_the_log(model: Callable[..., ChatModel], log: li
     """Not even with the values of variables in tracebacks, and a server that quotes the key."""
     async with serving(1) as [(server, client)]:
         server.plan(refuse(401), refuse(400, f"a request with {KEY}"), Trouble("cut", 2))
-        async with PipelineTest(LLM(model(client, "m"))) as test:
+        async with PipelineTest(LLM(model(client, "m", backoff=ONCE))) as test:
             server.answer = lambda messages: ["word "] * 10
             for _ in range(3):
                 test.send(LLMContextFrame(Context("").llm_context))

@@ -337,7 +337,7 @@ async def play(plan: list[tuple[str, float]]) -> tuple[PageWire, Conversation, i
     return page, talk, asked
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(plan=plans)
 def test_any_interruption_is_told_once_and_silences(
     plan: list[tuple[str, float]], runner: asyncio.Runner

@@ -87,7 +87,7 @@ async def test_a_client_that_leaves_stops_everything() -> None:
         await server.empty()
         assert len(model.requests) == 1  # what waited is not asked any more
         bots = cast(Agents, server.bots)
-        assert not bots.sessions[0]._tasks
+        assert not bots.sessions[0].tasks
         async with joined(server) as client:  # and nothing crashed
             await client.say({"type": "transcript", "text": "hello"})
             await client.expect("audio_chunk")

@@ -9,19 +9,16 @@ from base64 import b64decode
 import av
 import pytest
 from pipecat.frames.frames import (
-    LLMThoughtEndFrame,
-    LLMThoughtStartFrame,
-    LLMThoughtTextFrame,
     OutputTransportMessageUrgentFrame,
 )
 
 from bargein import UPSTREAM
-from bargein.pipeline.frames import ErrorFrame, LLMFullResponseEndFrame, LLMFullResponseStartFrame
+from bargein.pipeline.frames import ErrorFrame
 from bargein.processors.tools import tool
 from bargein.transports.voice_agent import VoiceAgentProtocol
 
 from ...processors.fakes import FakeVoice
-from ...servers.openai_server import Trouble, refuse, tool_calls
+from ...servers.openai_server import Token, Trouble, refuse, tool_calls
 from .agent import ANSWER, RECORDING, SENTENCES, Steady, seconds_of, talking
 
 
@@ -89,17 +86,24 @@ async def test_tools_and_steps() -> None:
         complete = await page.expect("response_complete")
         silent = ("text_delta", "speech_stream_start", "audio_chunk", "speech_stream_end")
         kinds = [k for k in page.kinds if k not in silent]
-        one_call = ["tool_input_start", "tool_input_delta", "tool_input_end", "tool_call"]
-        assert kinds[: 4 + 8] == [
+        written = [k for i, k in enumerate(kinds) if k != "tool_input_delta" or kinds[i - 1] != k]
+        assert written[:11] == [
             "stream_start",
             "step_start",
             "text_start",
             "text_end",
-            *one_call,
-            *one_call,
+            "tool_input_start",
+            "tool_input_start",
+            "tool_input_delta",
+            *["tool_input_end", "tool_call"] * 2,
         ]
-        assert sorted(kinds[12:14]) == ["tool_error", "tool_result"]
-        assert kinds[14:] == [
+        for call, arguments in (("c1", '{"city": "Bern"}'), ("c2", "{}")):
+            deltas = [m["delta"] for m in page.of("tool_input_delta") if m["id"] == call]
+            assert "".join(deltas) == arguments
+        assert len(page.of("tool_input_delta")) > 3  # as they are written
+        rest = written[11:]
+        assert sorted(rest[:2]) == ["tool_error", "tool_result"]
+        assert rest[2:] == [
             "step_finish",
             "step_start",
             "text_start",
@@ -137,25 +141,56 @@ async def test_tool_calls_and_results_are_in_the_history() -> None:
         assert talk.history[2] == ("tool", "found")
 
 
-async def test_reasoning_is_told_as_such() -> None:
-    async with talking() as talk:
-        session = talk.session
-        with session.respond():
-            for frame in (
-                LLMFullResponseStartFrame(),
-                LLMThoughtStartFrame(),
-                LLMThoughtTextFrame(text="hm"),
-                LLMThoughtEndFrame(),
-                LLMFullResponseEndFrame(),
-            ):
-                session.push(frame)
+async def test_reasoning_and_sources_are_told_as_such() -> None:
+    citation = {"type": "url_citation", "url_citation": {"url": "https://example.com", "title": "E"}}
+    thought = [{"reasoning_content": "hm"}, {"reasoning_content": ", so"}]
+    answer: list[Token] = [*thought, "Yes.", {"annotations": [citation]}]
+    async with talking(answer) as talk:
+        talk.page.say(type="transcript", text="well?")
         complete = await talk.page.expect("response_complete")
-        assert complete["reasoning"] == "hm"
-        assert [k for k in talk.page.kinds if "reasoning" in k] == [
+        assert (complete["reasoning"], complete["text"]) == ("hm, so", "Yes.")
+        kinds = [k for k in talk.page.kinds if not k.startswith(("speech", "audio"))]
+        assert kinds == [
+            "stream_start",
+            "step_start",
             "reasoning_start",
-            "reasoning_delta",
+            *["reasoning_delta"] * 2,
             "reasoning_end",
+            "text_start",
+            "text_delta",
+            "source",
+            "text_end",
+            "step_finish",
+            "stream_finish",
+            "response_complete",
         ]
+        (source,) = complete["sources"]
+        assert (source["url"], source["title"]) == ("https://example.com", "E")
+        assert talk.page.of("source")[0]["source"] == source
+
+
+async def test_a_call_that_is_never_made_is_ended() -> None:
+    async def look_up(city: str) -> str:
+        """Look it up."""
+        return city
+
+    call = tool_calls(("look_up", '{"city": "Constantinople"}', "c1"))
+    async with talking(call, ["Yes."], tools=[look_up], token_s=0.2) as talk:
+        page = talk.page
+        page.say(type="transcript", text="look")
+        await page.expect("tool_input_delta", 2)
+        page.say(type="interrupt")
+        await page.expect("response_complete")
+        assert page.kinds[-4:] == [
+            "speech_interrupted",
+            "tool_input_end",
+            "stream_abort",
+            "response_complete",
+        ]
+        assert "tool_call" not in page.kinds
+        page.say(type="transcript", text="next")
+        await page.expect("speech_stream_end")
+        assert [role for role, _ in talk.history] == ["user", "assistant"]
 
 
 async def test_the_application_can_send_messages_of_its_own() -> None:
@@ -182,7 +217,7 @@ async def test_a_failing_model_is_one_error() -> None:
 
 async def test_a_model_that_fails_in_the_middle_is_one_error() -> None:
     async with talking() as talk:
-        talk.server.plan(Trouble("cut", after=6))
+        talk.server.plan(Trouble("cut", after=6), Trouble("cut"), Trouble("cut"))  # all attempts to go on
         talk.page.say(type="transcript", text="hello")
         complete = await talk.page.expect("response_complete")
         await talk.quiet()

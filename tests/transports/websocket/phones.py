@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -285,10 +286,12 @@ class Caller:
 
 
 @asynccontextmanager
-async def calling(server: Served, name: str) -> AsyncIterator[Caller]:
+async def calling(
+    server: Served, name: str, headers: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[Caller]:
     """A call by this company."""
-    company = COMPANIES[name]
-    async with connect(server.url + "/ws/phone", compression=None) as connection:
+    company, url = COMPANIES[name], server.url + "/ws/phone"
+    async with connect(url, compression=None, additional_headers=headers) as connection:
         for message in company.opening:
             await connection.send(json.dumps(message))
         caller = Caller(company, connection)

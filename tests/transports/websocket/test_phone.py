@@ -13,6 +13,7 @@ from aiohttp import web
 from websockets.asyncio.client import connect
 
 from bargein import SpeechInterruptedFrame
+from bargein.transports.websocket.phone_calls import twilio_signature
 
 from .bot import BEEP_BLOCKS, WORD_S, WORDS, level
 from .phones import COMPANIES, RATE, calling
@@ -137,6 +138,11 @@ async def test_garbage_in_a_call_changes_nothing(name: str) -> None:
         await caller.until(lambda: caller.loud(level("r1")) > WORD_S * RATE)
 
 
+def signed(server: Served, token: str) -> dict[str, str]:
+    """As Twilio signs a call."""
+    return {"X-Twilio-Signature": twilio_signature(token, f"{server.url}/ws/phone", {})}
+
+
 @pytest.mark.filterwarnings(
     "ignore:.*deprecated and will be removed:DeprecationWarning"
 )  # Pipecat's serializer
@@ -159,12 +165,12 @@ async def test_the_bot_hangs_up_with_credentials_and_without_them_does_not(
     monkeypatch.setenv("TWILIO_ACCOUNT_SID", "AC1")
     for token in ("", "secret"):
         monkeypatch.setenv("TWILIO_AUTH_TOKEN", token)
-        async with served() as server, calling(server, "twilio"):
+        async with served() as server, calling(server, "twilio", signed(server, token)):
             await server.bots.begun.wait()
             server.bots.sessions[0].end()
             await server.empty()
         # A caller who hangs up first needs no help.
-        async with served() as server, calling(server, "twilio") as caller:
+        async with served() as server, calling(server, "twilio", signed(server, token)) as caller:
             await server.bots.begun.wait()
             await caller.send(caller.company.stop)
             await server.empty()

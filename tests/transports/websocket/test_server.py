@@ -142,12 +142,13 @@ async def test_a_client_that_does_not_read_is_dropped(monkeypatch: pytest.Monkey
 
 
 async def test_a_peer_that_is_gone_without_a_word_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(servers, "PING_S", 0.1)
+    monkeypatch.setattr(servers, "PING_S", 0.5)
     async with served() as server, joined(server) as client:
-        await client.expect("ready")
+        await server.bots.begun.wait()
         # As after a pulled cable: nothing arrives at the client, nothing comes from it.
         client.connection.transport.pause_reading()
         await server.empty()
+        client.connection.transport.abort()  # there is nobody to say goodbye to
 
 
 async def test_the_server_stops() -> None:
