@@ -4,56 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
 from .faults import Fault
-from .provider import Provider, cut
-
-# Text, a call: {"name": ..., "input": ...}, or a thought: {"thinking": ..., "signature": ...}.
-Token = str | dict[str, Any]
+from .provider import cut
+from .scripted_model import ModelRequest, ScriptedModel, Token
 
 
-@dataclass
-class MessagesRequest:
-    """One request as the server saw it.
-
-    Attributes:
-        body: The JSON that was sent.
-        sent: How many tokens went out.
-        outcome: Done with "finished", "refused", or "closed" when the connection ended first.
-    """
-
-    body: dict[str, Any]
-    sent: int = 0
-    outcome: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-
-class AnthropicServer(Provider):
+class AnthropicServer(ScriptedModel):
     """Answers POST /v1/messages. Like Anthropic's it refuses messages that are not valid.
 
-    Attributes:
-        token_s: Pause before each token, s.
-        requests: All that came, in order.
+    A token is text, a call: {"name": ..., "input": ...}, or a thought: {"thinking": ..., "signature": ...}.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.token_s = 0.0
-        self.requests: list[MessagesRequest] = []
-        self._script: list[list[Token]] = []
-
-    def script(self, *answers: list[Token]) -> None:
-        """Give these answers, one after the other."""
-        self._script = list(answers)
 
     def routes(self) -> list[web.RouteDef]:
         return [web.post("/v1/messages", self._messages)]
 
     async def _messages(self, request: web.Request) -> web.StreamResponse:
-        taken = MessagesRequest(await request.json())
+        body = await request.json()
+        taken = ModelRequest(body, body["model"])
         self.requests.append(taken)
         thinks = taken.body.get("thinking", {}).get("type") == "enabled"
         status, problem = self.refusal(request), _invalid(taken.body["messages"], thinks=thinks)
@@ -63,33 +34,25 @@ class AnthropicServer(Provider):
             return web.json_response({"type": "error", "error": error}, status=status or 400)
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
-        try:
-            await self._stream(taken, request, response)
-            taken.outcome.set_result("finished")
-        except ConnectionError:
-            pass
-        finally:
-            if not taken.outcome.done():
-                taken.outcome.set_result("closed")
-            self.note()
+        with self.answering(taken) as tokens:
+            await self._stream(taken, tokens, request, response)
         return response
 
     async def _stream(
-        self, taken: MessagesRequest, request: web.Request, response: web.StreamResponse
+        self, taken: ModelRequest, tokens: list[Token], request: web.Request, response: web.StreamResponse
     ) -> None:
         async def send(kind: str, **values: Any) -> None:
             data = json.dumps({"type": kind, **values})
             await response.write(f"event: {kind}\ndata: {data}\n\n".encode())
 
         fault = self.faults.take()
-        tokens = self._script.pop(0)
         if fault is Fault.HANG:
             await asyncio.Event().wait()
-        message = {
+        message: dict[str, Any] = {
             "id": f"msg_{len(self.requests)}",
             "type": "message",
             "role": "assistant",
-            "model": taken.body["model"],
+            "model": taken.model,
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,

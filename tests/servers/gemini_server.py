@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
 from .faults import Fault
-from .provider import Provider, cut
-
-# Text, or any other part as it is on the wire.
-Token = str | dict[str, Any]
+from .provider import cut
+from .scripted_model import ModelRequest, ScriptedModel, Token
 
 _STATUS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 429: "RESOURCE_EXHAUSTED", 500: "INTERNAL"}
 
@@ -28,47 +25,15 @@ def function_call(name: str, *, signed: bool = True, **arguments: Any) -> dict[s
     return {**call, "thoughtSignature": SIGNATURE} if signed else call
 
 
-@dataclass
-class GenerateRequest:
-    """One request as the server saw it.
-
-    Attributes:
-        model: From the path.
-        body: The JSON that was sent.
-        sent: How many tokens went out.
-        outcome: Done with "finished", "refused", or "closed" when the connection ended first.
-    """
-
-    model: str
-    body: dict[str, Any]
-    sent: int = 0
-    outcome: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-
-class GeminiServer(Provider):
-    """Answers streamGenerateContent. Like Google's it refuses contents that are not valid.
-
-    Attributes:
-        token_s: Pause before each token, s.
-        requests: All that came, in order.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.token_s = 0.0
-        self.requests: list[GenerateRequest] = []
-        self._script: list[list[Token]] = []
-
-    def script(self, *answers: list[Token]) -> None:
-        """Give these answers, one after the other."""
-        self._script = list(answers)
+class GeminiServer(ScriptedModel):
+    """Answers streamGenerateContent. Like Google's it refuses contents that are not valid."""
 
     def routes(self) -> list[web.RouteDef]:
         return [web.post("/v1beta/models/{model}:streamGenerateContent", self._generate)]
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
         assert request.query["alt"] == "sse"
-        taken = GenerateRequest(request.match_info["model"], await request.json())
+        taken = ModelRequest(await request.json(), request.match_info["model"])
         self.requests.append(taken)
         status, problem = self.refusal(request), invalid(taken.body["contents"])
         if status is not None or problem is not None:
@@ -77,9 +42,8 @@ class GeminiServer(Provider):
             error = {"code": status, "message": problem or "try again later", "status": _STATUS[status]}
             return web.json_response({"error": error}, status=status)
         fault = self.faults.take()
-        tokens = self._script.pop(0)
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
-        try:
+        with self.answering(taken) as tokens:
             if fault is Fault.HANG:
                 await asyncio.Event().wait()
             await response.prepare(request)
@@ -92,17 +56,10 @@ class GeminiServer(Provider):
                 await response.write(_event(taken, token, last=token is tokens[-1]))
                 taken.sent += 1
                 self.note()
-            taken.outcome.set_result("finished")
-        except ConnectionError:
-            pass
-        finally:
-            if not taken.outcome.done():
-                taken.outcome.set_result("closed")
-            self.note()
         return response
 
 
-def _event(request: GenerateRequest, token: Token, *, last: bool) -> bytes:
+def _event(request: ModelRequest, token: Token, *, last: bool) -> bytes:
     part = {"text": token} if isinstance(token, str) else token
     candidate: dict[str, Any] = {"content": {"parts": [part], "role": "model"}, "index": 0}
     if last:

@@ -36,10 +36,11 @@ from bargein.transports.output import AudioOutput
 from bargein.transports.playout import FADE_MS
 
 from ..processors.fakes import FakeVoice
-from ..servers.anthropic_server import AnthropicServer, MessagesRequest
+from ..servers.anthropic_server import AnthropicServer
 from ..servers.faults import Fault
-from ..servers.gemini_server import SIGNATURE, GeminiServer, GenerateRequest, function_call
+from ..servers.gemini_server import SIGNATURE, GeminiServer, function_call
 from ..servers.openai_server import OpenAIServer, Request, Token, Trouble, refuse, tool_calls
+from ..servers.scripted_model import ModelRequest
 from .bots import (
     LIBRARY_WARNINGS,
     LONG,
@@ -100,7 +101,7 @@ def _told_openai(request: Request) -> Told:
     )
 
 
-def _told_anthropic(request: MessagesRequest) -> Told:
+def _told_anthropic(request: ModelRequest) -> Told:
     blocks = [(m["role"], block) for m in request.body["messages"] for block in _blocks(m["content"])]
     results = [block["content"] for _, block in blocks if block["type"] == "tool_result"]
     return Told(
@@ -116,7 +117,7 @@ def _blocks(content: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
-def _told_gemini(request: GenerateRequest) -> Told:
+def _told_gemini(request: ModelRequest) -> Told:
     parts = [(c["role"], part) for c in request.body["contents"] for part in c["parts"]]
     texts = [(role, part["text"]) for role, part in parts if "text" in part]
     return Told(
