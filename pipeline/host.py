@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from loguru import logger
+from pipecat.frames.frames import ProposedUserStoppedSpeakingFrame
 from pipecat.processors.frame_processor import FrameProcessor
 
 from .errors import ProcessorInUse
@@ -217,8 +218,8 @@ class Host(Processor):
         """Push what the processor has let out; `new` if it was not given to it."""
         if new and isinstance(frame, ErrorFrame):
             frame.metadata.setdefault("processor", self.name)
-        elif new and isinstance(frame, TranscriptionFrame):
-            frame.interruptible = False  # what the user said is never dropped
+        elif new and isinstance(frame, TranscriptionFrame | ProposedUserStoppedSpeakingFrame):
+            frame.interruptible = False  # what the user said is never dropped, nor that it was all
         self.push(frame, direction)
 
     def _stamp(self, part: FrameProcessor, frame: Frame) -> Work:

@@ -11,6 +11,9 @@ from .frames import (
     DOWNSTREAM,
     UPSTREAM,
     CancelFrame,
+    CancelWorkerFrame,
+    EndFrame,
+    EndWorkerFrame,
     Frame,
     FrameDirection,
     LLMFullResponseEndFrame,
@@ -33,7 +36,8 @@ class PipecatProcessor(FrameProcessor):
 
     Interruptions of both levels work in both directions: those of the stock pipeline interrupt the
     session, those from inside are broadcast in the stock pipeline, where a speech-only one reaches other
-    PipecatProcessors alone. Answers of a stock language model before it are responses inside.
+    PipecatProcessors alone. Answers of a stock language model before it are responses inside. Who ends or
+    cancels the session inside has the stock pipeline end or be cancelled.
 
     Args:
         *parts: Processors and pipelines, as for `Pipeline`.
@@ -50,6 +54,7 @@ class PipecatProcessor(FrameProcessor):
         self._leaving: deque[tuple[Frame, FrameDirection]] = deque()  # not yet pushed on
         self._left = asyncio.Event()
         self._runs = False
+        self._over = False  # the stock pipeline ends
 
     async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override] # as FrameProcessor's
         """Start the processors inside.
@@ -81,6 +86,7 @@ class PipecatProcessor(FrameProcessor):
             frame.metadata.pop(TOLD, None)  # for the processors further on
             await self.push_frame(frame, direction)
         elif isinstance(frame, CancelFrame):
+            self._over = True
             self.session.cancel(frame.reason)
             await self.push_frame(frame, direction)
         elif isinstance(frame, SpeechInterruptedFrame):  # of another session
@@ -91,6 +97,7 @@ class PipecatProcessor(FrameProcessor):
     def _give(self, frame: Frame, direction: FrameDirection) -> None:
         if not self._runs:
             return
+        self._over = self._over or isinstance(frame, EndFrame)
         if isinstance(frame, LLMFullResponseStartFrame) and direction is DOWNSTREAM:
             self._answer = self.session.open_response(ROOT, interruptible=frame.interruptible)
         in_answer = direction is DOWNSTREAM and not isinstance(frame, SystemFrame)
@@ -115,6 +122,19 @@ class PipecatProcessor(FrameProcessor):
         elif isinstance(frame, StartFrame | CancelFrame):
             return
         frame.metadata.pop(TOLD, None)
+        self._send_out(frame, direction)
+
+    def _end(self, frame: EndFrame | CancelFrame) -> bool:
+        """Have the stock pipeline end what is ended inside; whether the frame is to go on inside."""
+        if self._over:
+            return True
+        if isinstance(frame, EndFrame):
+            self._send_out(EndWorkerFrame(reason=frame.reason), UPSTREAM)
+            return False  # the stock pipeline's EndFrame will come
+        self._send_out(CancelWorkerFrame(reason=frame.reason), UPSTREAM)
+        return True
+
+    def _send_out(self, frame: Frame, direction: FrameDirection) -> None:
         self._leaving.append((frame, direction))
         self._left.set()
 
@@ -143,7 +163,7 @@ class _End(Processor):
     def cross(self, frame: Frame, direction: FrameDirection) -> None:
         if direction is self._outward or TOLD in frame.metadata:
             self._outside._leave(frame, self._outward)
-        else:
+        elif not isinstance(frame, EndFrame | CancelFrame) or self._outside._end(frame):
             self.push(frame, direction)
 
 

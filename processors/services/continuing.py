@@ -9,9 +9,9 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
-from unicodedata import east_asian_width
 
 from .chat import Call, Piece, is_answer
+from .writing import MARKS, SPACELESS, is_spaceless
 
 # Ends a request to a model that has to be told to go on. The repeated word shows where the new text begins,
 # and completes a word that broke off in its middle.
@@ -20,9 +20,9 @@ GO_ON = (
     " on from it to the end of the answer. Write nothing else: no greeting, no apology, no comment.)"
 )
 
-# Kana and Han are written without spaces: each is a word of its own.
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
-_AFTER_WORD = re.compile(r"\W+$")
+# In scripts without spaces each character is a word of its own.
+_WORD = re.compile(rf"(?=[\w{MARKS}])[{SPACELESS}]|(?:(?![{SPACELESS}])[\w{MARKS}])+")
+_AFTER_WORD = re.compile(rf"[^\w{MARKS}]+$")
 _ELLIPSIS = re.compile(r"^\s*(\.{2,}|…)\s*|^\s+")
 
 
@@ -87,7 +87,7 @@ class Repeated:
 
     def __init__(self, said: str) -> None:
         self._said = said
-        self._words = _WORD.findall(said.lower())
+        self._words = _WORD.findall(_folded(said))
         self._held: str | None = ""  # of the new text; None once it is joined
 
     def take(self, text: str) -> str:
@@ -98,7 +98,7 @@ class Repeated:
 
     def end(self) -> str:
         held = self._held or ""
-        words = _WORD.findall(held.lower())
+        words = _WORD.findall(_folded(held))
         if words:
             ends_alike = self._words[-len(words) :] == words
         else:
@@ -107,7 +107,7 @@ class Repeated:
 
     def _may_repeat(self) -> bool:
         """Whether what is kept back stands somewhere in what was said, as far as it has come."""
-        *whole, last = _WORD.findall((self._held or "").lower()) or [""]  # "" may become any word
+        *whole, last = _WORD.findall(_folded(self._held or "")) or [""]  # "" may become any word
         count = len(whole)
         return any(
             self._words[at : at + count] == whole and self._words[at + count].startswith(last)
@@ -117,7 +117,7 @@ class Repeated:
     def _joined(self) -> str:
         held, self._held = self._held or "", None
         new = list(_WORD.finditer(held))
-        words = [word[0].lower() for word in new]
+        words = [_folded(word[0]) for word in new]
         for count in range(min(len(words), len(self._words)), 0, -1):
             *whole, last = self._words[-count:]
             if words[: count - 1] == whole and words[count - 1].startswith(last):
@@ -168,7 +168,11 @@ async def behind(join: Join, pieces: AsyncGenerator[Piece, None]) -> AsyncGenera
 
 def _wants_space(last: str, first: str) -> bool:
     """Whether text that ends and text that begins like this have a space between them."""
-    ends = last.isalnum() or last in ".,;:!?…"
-    return bool(
-        last and ends and first.isalnum() and "W" not in east_asian_width(last) + east_asian_width(first)
-    )
+    if not _WORD.match(first) or is_spaceless(first) or is_spaceless(last):
+        return False
+    return bool(last) and (bool(_WORD.match(last)) or last in ".,;:!?…।")
+
+
+def _folded(text: str) -> str:
+    """The text in small letters, as many as it has: a capital that would become two stays."""
+    return "".join(small if len(small := letter.lower()) == 1 else letter for letter in text)

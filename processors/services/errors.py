@@ -23,6 +23,7 @@ MAX_QUOTE = 300
 
 # Codes of a 429, or of an error inside a stream, that waiting does not cure.
 _QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "quota_exceeded")
+_KEY = ("invalid_api_key", "authentication_error")
 
 # WebSocket close codes (RFC 6455, and IANA's registry) by which a server blames the client.
 _CLOSED_KEY = (3000, 3003)
@@ -90,9 +91,9 @@ def service_error(service: str, exception: BaseException) -> ServiceError:
     """
     if isinstance(exception, ServiceError):
         return exception
-    status = _status(exception)
     fields = _fields(exception)
     code = str(fields.get("code") or fields.get("type") or "")
+    status = _status(exception) or _meant(code)
     said = _quote(exception, fields.get("message"))
     if code in _QUOTA:
         return _quota_used_up(service, said)
@@ -117,6 +118,8 @@ def broken_off(service: str, code: str, said: str) -> ServiceError:
     """
     if code in _QUOTA:
         return _quota_used_up(service, said)
+    if code in _KEY:
+        return _key_rejected(service, code)
     if code == "rate_limit_exceeded":
         return RateLimited(service, f"too many requests: {said}")
     if code.startswith("invalid_"):
@@ -152,6 +155,11 @@ def _status(exception: BaseException) -> int:
         if isinstance(status, int):
             return status
     return 0
+
+
+def _meant(code: str) -> int:
+    """The HTTP status that servers give as the code of an error inside a stream; 0 where it is none."""
+    return int(code) if re.fullmatch(r"[45][0-9]{2}", code) else 0
 
 
 def _fields(exception: BaseException) -> Mapping[str, Any]:

@@ -57,7 +57,6 @@ class Fallback(Generic[S]):
             limits.
         rest_s: Seconds for which a service that failed is not asked.
         on_failure: Called when a service has failed, before the next is asked.
-        on_failure: Called when one has failed, before another takes over.
 
     Attributes:
         users: The processors that use it. When another service takes over, those in a running session

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from .chat import Call, CallBegun, CallInput, Piece, Source, Thought, Usage
 from .errors import broken_off
-from .openai_client import events
+from .openai_client import events, to_the_end
 from .openai_model import OpenAIModel
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ class ChatCompletions(OpenAIModel):
         calls: list[_StreamedCall] = []
         ended = False
         usage: CompletionUsage | None = None
-        chunks = events(lambda: self._client.chat.completions.create(**request), self._timeouts)
-        async with aclosing(chunks):
+        stream = events(lambda: self._client.chat.completions.create(**request), self._timeouts)
+        async with aclosing(to_the_end(stream, lambda: ended)) as chunks:
             async for chunk in chunks:
                 # The client checks nothing, and servers leave out what they like.
                 usage = getattr(chunk, "usage", None) or usage

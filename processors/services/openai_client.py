@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from loguru import logger
+
 from .deadline import before
+from .errors import service_error
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, AsyncStream
 
 T = TypeVar("T")
+
+# How long the usage is waited for when the answer has ended, s: a tool that it calls waits, too.
+LAST_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -63,3 +70,19 @@ async def events(
                 problem = f"no further token within {timeouts.between_tokens_s:g} s"
         except StopAsyncIteration:
             return
+
+
+async def to_the_end(stream: AsyncGenerator[T, None], ended: Callable[[], bool]) -> AsyncGenerator[T, None]:
+    """The events of a request; once its answer has ended, silence or a failure only ends them, too."""
+    loop = asyncio.get_running_loop()
+    async with aclosing(stream):
+        try:
+            while True:
+                deadline = loop.time() + LAST_S if ended() else None
+                yield await before(deadline, anext(stream), f"nothing within {LAST_S:g} s")
+        except StopAsyncIteration:
+            return
+        except Exception as error:
+            if not ended():
+                raise
+            logger.debug("behind the end of an answer: {}", service_error("the model", error))

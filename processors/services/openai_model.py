@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..wellformed import wellformed
 from .chat import Piece, ToolChoice, is_answer
 from .continuing import GO_ON, Answer, Filled, Repeated, beginning, behind
 from .openai_client import Timeouts, service_name, with_timeouts
@@ -82,7 +84,7 @@ class OpenAIModel(ABC):
         request = {"model": self.model, "stream": True, **self._options, **self._asked(conversation, tools)}
         if tools and tool_choice != "auto":
             request["tool_choice"] = tool_choice
-        pieces = self._pieces(request)
+        pieces = _whole(self._pieces(request))
         return behind(Filled(said) if self._fills_in else Repeated(said), pieces) if said else pieces
 
     @abstractmethod
@@ -92,3 +94,17 @@ class OpenAIModel(ABC):
     @abstractmethod
     def _pieces(self, request: dict[str, Any]) -> AsyncGenerator[Piece, None]:
         """One attempt."""
+
+
+async def _whole(pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
+    """The same, where a character of two UTF-16 units came in halves, as some servers cut emoji."""
+    half = ""
+    async with aclosing(pieces):
+        async for piece in pieces:
+            if not isinstance(piece, str):
+                yield piece
+                continue
+            text = half + piece
+            half = text[-1] if "\ud800" <= text[-1:] <= "\udbff" else ""
+            if text := wellformed(text.removesuffix(half)):
+                yield text

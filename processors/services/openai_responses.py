@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .chat import Call, CallBegun, CallInput, Piece, Thought, Usage
 from .errors import broken_off
 from .openai_chat import source_in
-from .openai_client import events
+from .openai_client import events, to_the_end
 from .openai_model import OpenAIModel
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ class Responses(OpenAIModel):
         ended = False
         usage: ResponseUsage | None = None
         stream = events(lambda: self._client.responses.create(**request), self._timeouts)
-        async with aclosing(stream):
-            async for event in stream:
+        async with aclosing(to_the_end(stream, lambda: ended)) as told:
+            async for event in told:
                 match getattr(event, "type", None):
                     case "response.output_text.delta" | "response.refusal.delta":
                         yield event.delta

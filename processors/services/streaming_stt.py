@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Protocol
-from unicodedata import east_asian_width
 
 from loguru import logger
 
 from .errors import ServiceError, ServiceUnavailable, service_error
 from .retry import Backoff
+from .writing import is_east_asian
 
 # Longest wait for the text of audio that was sent, s.
 SETTLE_S = 3.0
@@ -382,6 +382,6 @@ def joined(texts: list[str]) -> str:
     """Texts that follow each other, with a space between them where the script has spaces."""
     whole = ""
     for text in filter(None, map(str.strip, texts)):
-        spaced = whole and not (east_asian_width(whole[-1]) in "WF" or east_asian_width(text[0]) in "WF")
+        spaced = whole and not (is_east_asian(whole[-1]) or is_east_asian(text[0]))
         whole += f" {text}" if spaced else text
     return whole

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+from pipecat.frames.frames import ProposedUserStartedSpeakingFrame, ProposedUserStoppedSpeakingFrame
+from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.services.settings import STTSettings
+from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 
-from bargein import SpeechInterruptedFrame
+from bargein import Level, Processor, SpeechInterruptedFrame, handles
 from bargein.pipeline.frames import (
     Frame,
     FrameDirection,
     InputAudioRawFrame,
     InterimTranscriptionFrame,
     LLMContextFrame,
+    LLMFullResponseEndFrame,
+    LLMFullResponseStartFrame,
+    LLMTextFrame,
     TranscriptionFrame,
     UserStartedSpeakingFrame,
     UserStoppedSpeakingFrame,
@@ -24,7 +31,17 @@ from bargein.pipeline.frames import (
 )
 from bargein.pipeline.stock import SegmentedSTTService, STTService
 from bargein.pipeline.testing import PipelineTest
+from bargein.processors.bargein import BargeIn
 from bargein.processors.context import Context
+from bargein.processors.turn import Turn
+from bargein.transports.output import AudioOutput
+
+from ..processors.fakes import playing
+from .stock_processors import StockVoice
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
 
 
 class StockEar(STTService):
@@ -199,3 +216,166 @@ async def test_no_interruption_takes_the_users_words(level: str) -> None:
         await test.expect(SpeechInterruptedFrame)
         await test.expect(TranscriptionFrame, text="stop that")
         await test.expect(UserStoppedSpeakingFrame)
+
+
+class StockTurns(STTService):
+    """Tells turns itself, as Deepgram Flux, AssemblyAI and OpenAI with their turn detection do."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            sample_rate=16_000, ttfs_p99_latency=0.8, settings=STTSettings(model="m", language=None)
+        )
+
+    async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
+        yield None
+
+    def service_metadata_frame(self) -> Any:
+        frame = super().service_metadata_frame()
+        frame.user_turn_strategies = ExternalUserTurnStrategies()
+        return frame
+
+    async def begin(self, text: str = "") -> None:
+        await self.broadcast_frame(ProposedUserStartedSpeakingFrame)
+        if text:
+            await self.push_frame(InterimTranscriptionFrame(text, "user", "t0"))
+
+    async def words(self, text: str) -> None:
+        await self.push_frame(TranscriptionFrame(text, "user", "t1", finalized=True))
+
+    async def end(self) -> None:
+        await self.broadcast_frame(ProposedUserStoppedSpeakingFrame)
+
+    async def say(self, text: str, *, late: bool = False) -> None:
+        """A turn; its words come before its end, or late."""
+        await self.begin(text.split(maxsplit=1)[0])
+        if late:
+            await self.end()
+            await asyncio.sleep(0.3)
+        await self.words(text)
+        if not late:
+            await self.end()
+
+
+turn_frames = (
+    VADUserStartedSpeakingFrame,
+    UserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
+    UserStoppedSpeakingFrame,
+)
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_service_that_tells_turns_itself_is_answered_once(late: bool) -> None:
+    context, ear = Context("Be brief."), StockTurns()
+    async with PipelineTest(ear, context.user) as test:
+        for number, text in enumerate(("what time is it", "and where"), start=1):
+            await ear.say(text, late=late)
+            await test.advance(3)
+            asked = test.received(LLMContextFrame)
+            assert len(asked) == number
+            assert "what time is it" in context.messages[-1]["content"]
+            for direction_frames in (test.received(), test.received(direction=FrameDirection.UPSTREAM)):
+                kinds = [type(f) for f in direction_frames if isinstance(f, turn_frames)]
+                assert [kinds.count(kind) for kind in turn_frames] == [number] * 4
+        assert context.messages[-1]["content"] == "what time is it and where"
+        assert not test.received(ProposedUserStoppedSpeakingFrame)
+
+
+async def test_a_turn_that_a_service_ends_without_words_is_not_answered() -> None:
+    context, ear = Context("Be brief."), StockTurns()
+    async with PipelineTest(ear, context.user) as test:
+        await ear.begin()
+        await ear.end()
+        await test.expect(UserStoppedSpeakingFrame, within=2)
+        await test.expect_none(LLMContextFrame, within=10)
+
+
+@pytest.mark.parametrize("ended_by", ["the service first", "Turn first"])
+async def test_where_our_turns_come_from_before_it_the_service_does_not_decide(ended_by: str) -> None:
+    context, ear = Context("Be brief."), StockTurns()
+    async with PipelineTest(Turn(silence_ms=500), ear, context.user) as test:
+        for number in (1, 2):
+            test.send(VADUserStartedSpeakingFrame())
+            await test.advance(0.3)
+            await ear.begin("what")
+            test.send(VADUserStoppedSpeakingFrame())
+            await test.advance(0.1 if ended_by == "the service first" else 0.9)
+            await ear.words("what time is it")
+            await ear.end()
+            await test.advance(3)
+            assert len(test.received(LLMContextFrame)) == number
+            assert len(test.received(UserStartedSpeakingFrame)) == number
+
+
+@pytest.mark.parametrize("vad", [False, True])
+@pytest.mark.parametrize(
+    ("said", "interrupts"), [("no wait listen to me", True), ("stop", True), ("mm-hmm", False)]
+)
+async def test_a_service_that_tells_turns_itself_barges_in(vad: bool, said: str, interrupts: bool) -> None:
+    class Model(Processor):
+        @handles(LLMContextFrame)
+        def answer(self, frame: LLMContextFrame) -> None:
+            with self.session.respond():
+                self.push(LLMFullResponseStartFrame())
+                self.push(LLMTextFrame("One two three four five six seven eight nine ten. " * 4))
+                self.push(LLMFullResponseEndFrame())
+
+    context, ear, output, played = Context(), StockTurns(), AudioOutput(16_000), bytearray()
+    test = PipelineTest(ear, BargeIn(), context.user, Model(), context.assistant, StockVoice(), output)
+    async with playing(output, played), test:
+        await ear.say("tell me something")
+        await test.advance(2)
+        assert not test.received(SpeechInterruptedFrame)
+        if vad:
+            test.send(VADUserStartedSpeakingFrame())
+        await test.advance(0.2)
+        await ear.begin(said)
+        await test.advance(0.3)
+        await ear.words(said)
+        await ear.end()
+        if vad:
+            test.send(VADUserStoppedSpeakingFrame())
+        await test.advance(0.5)
+        assert [r.level for r in test.received(SpeechInterruptedFrame)] == [Level.FULL] * interrupts
+        await test.advance(60)
+        users = [m["content"] for m in context.messages if m["role"] == "user"]
+        assert users == ["tell me something", said][: 1 + interrupts]
+
+
+async def test_pipecats_aggregator_resolves_what_a_service_proposes() -> None:
+    context, ear = LLMContext(), StockTurns()
+    pair = LLMContextAggregatorPair(context)
+    async with PipelineTest(ear, pair.user()) as test:
+        await test.advance(1)  # it has learned who tells turns
+        await ear.say("what time is it")
+        await test.expect(LLMContextFrame, within=5)
+        await test.advance(5)
+        assert context.messages == [{"role": "user", "content": "what time is it"}]
+        assert len(test.received(LLMContextFrame)) == 1
+        assert len(test.received(UserStartedSpeakingFrame)) == 1
+        assert len(test.received(UserStoppedSpeakingFrame)) == 1
+
+
+@pytest.mark.parametrize("level", ["interrupt", "interrupt_speech"])
+@pytest.mark.parametrize("kind", ["stream", "segments", "turns of its own"])
+async def test_a_turn_whose_words_come_through_an_interruption_is_answered(kind: str, level: str) -> None:
+    ears = {
+        "stream": StockEar(["stop that"], delay_s=0.4),
+        "segments": StockSegmentEar(["stop that"], 0.4),
+        "turns of its own": StockTurns(),
+    }
+    ear, context = ears[kind], Context("Be brief.")
+    async with PipelineTest(ear, context.user) as test:
+        if isinstance(ear, StockTurns):
+            await ear.begin("stop")
+            getattr(test, level)()
+            await ear.words("stop that")
+            await ear.end()
+        else:
+            turn(test)
+            await test.advance(0.1)
+            getattr(test, level)()
+        await test.expect(LLMContextFrame, within=10)
+        assert context.messages[-1]["content"] == "stop that"
+        await test.advance(10)
+        assert len(test.received(LLMContextFrame)) == 1

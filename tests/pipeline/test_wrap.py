@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 from pipecat.frames.frames import InterruptionFrame as StockInterruption
+from pipecat.frames.frames import LLMMessagesAppendFrame, MetricsFrame
+from pipecat.metrics.metrics import LLMUsageMetricsData, TTFBMetricsData
 from pipecat.pipeline.pipeline import Pipeline as StockPipeline
 from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
@@ -24,6 +26,7 @@ from bargein import (
     handles,
 )
 from bargein.pipeline.frames import (
+    CancelFrame,
     EndFrame,
     ErrorFrame,
     Frame,
@@ -34,6 +37,10 @@ from bargein.pipeline.frames import (
     TranscriptionFrame,
 )
 from bargein.pipeline.wrap import PipecatProcessor
+from bargein.processors.context import Context
+from bargein.processors.llm import LLM
+
+from ..servers.openai_server import OpenAIServer
 
 
 class Log(FrameProcessor):
@@ -189,3 +196,67 @@ async def test_the_end_waits_for_what_is_inside() -> None:
         await after.wait_for(EndFrame)
         kinds = [type(frame) for frame, _ in after.frames]
         assert kinds.index(LLMTextFrame) < kinds.index(EndFrame)
+
+
+def question() -> Frame:
+    return LLMMessagesAppendFrame([{"role": "user", "content": "Hi."}], run_llm=True)
+
+
+async def test_metrics_of_a_model_inside_reach_the_stock_pipeline() -> None:
+    server, context, after = OpenAIServer(), Context(), Log()
+    server.script(["Hel", "lo."])
+    async with server.client() as client:
+        wrapped = PipecatProcessor(context.user, LLM(client, "m"), context.assistant)
+        async with stock_session(wrapped, after) as worker:
+            await worker.queue_frame(
+                LLMMessagesAppendFrame([{"role": "user", "content": "Hi."}], run_llm=True)
+            )
+            await after.wait_for(LLMFullResponseEndFrame)
+            assert "".join(f.text for f in after.of(LLMTextFrame) if isinstance(f, LLMTextFrame)) == "Hello."
+            data = [
+                d for frame in after.of(MetricsFrame) if isinstance(frame, MetricsFrame) for d in frame.data
+            ]
+            assert {type(d) for d in data} >= {TTFBMetricsData, LLMUsageMetricsData}
+            assert context.messages[-1] == {"role": "assistant", "content": "Hello."}
+
+
+async def test_a_stock_interruption_closes_the_request_of_a_model_inside() -> None:
+    server, context, after = OpenAIServer(), Context(), Log()
+    server.token_s = 1
+    server.script([f"{n} " for n in range(20)])
+    async with server.client() as client:
+        wrapped = PipecatProcessor(context.user, LLM(client, "m"), context.assistant)
+        async with stock_session(wrapped, after) as worker:
+            await worker.queue_frame(
+                LLMMessagesAppendFrame([{"role": "user", "content": "Hi."}], run_llm=True)
+            )
+            await after.wait_for(LLMTextFrame, 3)
+            await worker.queue_frame(StockInterruption())
+            await after.wait_for(StockInterruption)
+            assert await server.requests[0].outcome == "closed"
+            told = len(after.of(LLMTextFrame))
+            await asyncio.sleep(30)
+            assert len(after.of(LLMTextFrame)) == told
+
+
+class Ender(Processor):
+    """Ends the session, in the way it is told."""
+
+    @handles(LLMTextFrame)
+    def end(self, frame: LLMTextFrame) -> None:
+        if frame.text == "end":
+            self.session.end()
+        else:
+            self.session.cancel("enough")
+
+
+@pytest.mark.parametrize(("how", "kind"), [("end", EndFrame), ("cancel", CancelFrame)])
+async def test_a_processor_inside_ends_the_stock_pipeline(how: str, kind: type[Frame]) -> None:
+    before, after = Log(), Log()
+    async with stock_session(before, PipecatProcessor(Ender()), after) as worker:
+        await worker.queue_frame(LLMTextFrame(how))
+        await before.wait_for(kind)
+        await after.wait_for(kind)
+        await asyncio.sleep(5)
+        assert worker.has_finished()
+        assert len(before.of(kind)) == len(after.of(kind)) == 1

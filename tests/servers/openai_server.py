@@ -216,8 +216,8 @@ class OpenAIServer:
         tokens = self.answer(request.messages)
         wire = _responses_events if request.path.endswith("/responses") else _chat_events
         trouble = request.trouble
-        for event in wire(tokens, request.body):
-            await pause(self.token_s)
+        for event in (*wire(tokens, request.body), None):  # None: behind them all
+            await pause(self.token_s if event else 0)
             if trouble is not None and request.sent == trouble.after:
                 if trouble.kind == "hang":
                     await pause(1e6)
@@ -229,8 +229,9 @@ class OpenAIServer:
                     yield b": ping\n\n"
                     await pause(1)
                 return
-            yield event
-            request.sent += 1
+            if event is not None:
+                yield event
+                request.sent += 1
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         me = asyncio.current_task()

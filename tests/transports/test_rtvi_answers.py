@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
 from bargein import Level
-from bargein.pipeline.frames import SpeechHoldFrame, SpeechInterruptedFrame, SpeechReleaseFrame
+from bargein.pipeline import UPSTREAM
+from bargein.pipeline.frames import (
+    ErrorFrame,
+    SpeechHoldFrame,
+    SpeechInterruptedFrame,
+    SpeechReleaseFrame,
+)
 from bargein.pipeline.observing import Turns
 from bargein.pipeline.testing import PipelineTest
 from bargein.processors import LLM, TTS, Sentences
 from bargein.processors.context import Context
+from bargein.processors.services.errors import ServiceUnavailable
+from bargein.processors.services.fallback import FallbackChat
+from bargein.processors.services.openai_chat import ChatCompletions
+from bargein.processors.services.retry import Backoff
 from bargein.processors.tools import ToolCall, tool
 from bargein.transports.rtvi import RTVI
 
-from ..processors.fakes import FakeVoice
-from ..servers.openai_server import OpenAIServer, tool_calls
+from ..processors.fakes import FakeChunk, FakeVoice
+from ..servers.openai_server import OpenAIServer, refuse, tool_calls
 from .test_rtvi import RATE, Client, Player
 
 pytestmark = pytest.mark.virtual_time
@@ -283,3 +294,43 @@ async def test_latencies_are_metrics_where_turns_are_observed() -> None:
     (pause,) = [pause for data in metrics for pause in data.get("pause", ())]
     assert (pause["reason"], pause["resumed"]) == ("noise", False)
     assert pause["value"] == pytest.approx(0.15)
+
+
+async def test_while_another_model_takes_over_the_bot_thinks() -> None:
+    broken, client, output = OpenAIServer(), Client(), Player(RATE)
+    broken.plan(refuse(500))
+    bot = Bot()
+    bot.model.token_s = 1
+    bot.model.script([*TWO])
+    models = [
+        ChatCompletions(server.client(), "m", backoff=Backoff(attempts=1)) for server in (broken, bot.model)
+    ]
+    thinking = [bot.context.user, LLM(FallbackChat(*models)), bot.context.assistant, RTVI(client)]
+    async with PipelineTest(*thinking, Sentences(), TTS(FakeVoice(RATE)), output) as test:
+        client.say("send-text", {"content": "Count."})
+        await test.expect(ErrorFrame, UPSTREAM, within=5)
+        await test.advance(30)
+    assert len(client.got("error")) == 1
+    assert client.states()[:2] == ["thinking", "speaking"]
+    assert client.states()[-1] == "listening"
+
+
+async def test_an_answer_whose_voice_fails_while_it_is_made_is_over_in_the_end() -> None:
+    class Hoarse(FakeVoice):
+        async def synthesize(self, text: str) -> AsyncGenerator[FakeChunk, None]:
+            if text:
+                raise ServiceUnavailable("Hoarse", "no voice")
+            yield FakeChunk(b"", RATE, ())
+
+    bot, client, output = Bot(), Client(), Player(RATE)
+    bot.model.token_s = 0.5
+    bot.model.script([*TWO])
+    thinking = [bot.context.user, LLM(bot.model.client(), "m"), bot.context.assistant, RTVI(client)]
+    async with PipelineTest(*thinking, Sentences(), TTS(Hoarse(RATE)), output) as test:
+        client.say("send-text", {"content": "Count."})
+        await test.expect(ErrorFrame, UPSTREAM, within=5)
+        await test.advance(1)
+        assert client.states() == ["thinking"]
+        await test.expect(ErrorFrame, UPSTREAM, within=5)
+        await test.advance(5)
+    assert client.states() == ["thinking", "listening"]

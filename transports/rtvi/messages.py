@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -41,3 +42,13 @@ def about(response_id: str | None) -> Message:
 def as_json(value: Any) -> Any:
     """What an application wants to send, as JSON can carry it; text where that is impossible."""
     return to_jsonable_python(value, fallback=str)
+
+
+def encoded(message: Message) -> str:
+    """A message as text that UTF-8 can carry: halves of characters, as models may stream, are escaped."""
+    text = json.dumps(message, ensure_ascii=False, separators=(",", ":"), default=str)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(message, separators=(",", ":"), default=str)
+    return text

@@ -186,6 +186,7 @@ class RTVI(Requests, Listener):
         self._answers = {i: a for i, a in self._answers.items() if not a.response.finished}
         if response is not None:
             self._answers[response.id] = Answer(response, text_only=self._text_only)
+            response.on_finished.append(self._answer_over)
         interruptible = response is None or response.interruptible
         self.send("bot-llm-started", {"interruptible": interruptible, **self._about_response()})
         self._update_state()
@@ -212,6 +213,11 @@ class RTVI(Requests, Listener):
         if not (self._has_words and self.session.voices):
             self._answer = None  # nothing of it will be said
         self._update_state()
+
+    def _answer_over(self, response: Response) -> None:
+        """Also of an answer that was never heard; of one that was cut, the report tells."""
+        if response is self._answer and not response.silenced:
+            self._update_state()
 
     def _end_text(self, answer: Answer) -> None:
         """No more text will come of an answer: tell it, and before that what nobody will speak."""
@@ -361,7 +367,8 @@ class RTVI(Requests, Listener):
 
     def _tell_error(self, frame: ErrorFrame) -> None:
         self.send("error", {"error": frame.error, "fatal": frame.fatal})
-        self._answer = None
+        if self._answer is not None and self._answer.complete:  # else it goes on, as when another model does
+            self._answer = None
         self._update_state()
 
     def _tell_metrics(self, frame: MetricsFrame) -> None:

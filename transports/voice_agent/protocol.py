@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ..rtvi import LABEL
+from ..rtvi import LABEL, encoded
 from ..websocket.protocol import Data, Event, Message, Reply, Said
 from .encoding import Format
 
@@ -43,18 +43,18 @@ class VoiceAgentProtocol:
         except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
-            return [Reply(_json({"type": "error", "error": "a message must be a JSON object, as text"}))]
+            return [Reply(encoded({"type": "error", "error": "a message must be a JSON object, as text"}))]
         return [Said(message)]
 
     async def message(self, message: Message) -> list[Data]:
         """One of our own messages; of the server's RTVI messages the errors, in our form."""
         if message.get("label") == LABEL:
             is_error = message["type"] == "error"
-            return [_json({"type": "error", **message["data"]})] if is_error else []
+            return [encoded({"type": "error", **message["data"]})] if is_error else []
         if message["type"] == "audio_chunk":
             chunk = self.chunks.pop(message["chunkId"], None)
-            return [] if chunk is None else [_json(message | chunk)]
-        return [_json(message)]
+            return [] if chunk is None else [encoded(message | chunk)]
+        return [encoded(message)]
 
     async def audio(self, pcm: bytes) -> list[Data]:
         return []  # the voice leaves as `audio_chunk` messages
@@ -67,7 +67,3 @@ class VoiceAgentProtocol:
 
     async def end(self) -> None:
         pass
-
-
-def _json(message: Message) -> str:
-    return json.dumps(message, ensure_ascii=False, default=str)

@@ -21,13 +21,15 @@ from aiortc.sdp import SessionDescription, candidate_from_sdp
 from loguru import logger
 
 from ...pipeline.errors import BargeinError
+from ..rtvi import encoded
 from .ice import IceServer, for_server
 from .media import Downlink, Read, Uplink
 
 CONNECT_S = 15.0  # a peer that has not connected this long after its offer is given up
 SILENT_S = 10.0  # a peer that used to send (50 packets/s, a ping each 2 s) and sends nothing is gone
 GOODBYE_S = 0.3  # how long closing waits for the peer to acknowledge the last messages
-MAX_UNSENT = 256  # messages kept for a data channel that is not open yet
+MAX_UNSENT = 8_192  # messages kept for a data channel that is not open yet: an answer has one to a word
+MAX_BUFFERED = 4_194_304  # bytes of messages that the peer has not taken; the longest answer has some 100,000
 
 # Tells Pipecat's client that the bot has left; without it, it would connect anew.
 PEER_LEFT = {"type": "signalling", "message": {"type": "peerLeft"}}
@@ -150,10 +152,17 @@ class WebRTCConnection:
         self._downlink.read = read
 
     def send(self, message: Message) -> None:
-        """Send a JSON object; kept until the data channel opens, dropped once the peer is gone."""
-        text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
-        if self._channel is not None and self._channel.readyState == "open":
-            self._channel.send(text)
+        """Send a JSON object; kept until the data channel opens, dropped once the peer is gone.
+
+        A peer that leaves too many of them unread is given up; one message larger than it takes is dropped.
+        """
+        text = encoded(message)
+        channel = self._channel
+        if channel is not None and channel.readyState == "open":
+            if channel.bufferedAmount > MAX_BUFFERED:
+                self.lose("the peer is too slow: it does not read its messages")
+            else:
+                self._transmit(channel, text)
         elif not self.closed.done():
             self._unsent.append(text)
             del self._unsent[:-MAX_UNSENT]
@@ -204,10 +213,16 @@ class WebRTCConnection:
         channel.on("message", self._take_message)
         channel.on("close", lambda: self.lose("the peer closed the data channel"))
         for text in self._unsent:
-            channel.send(text)
+            self._transmit(channel, text)
         self._unsent.clear()
         if not self.connected.done():
             self.connected.set_result(None)
+
+    def _transmit(self, channel: RTCDataChannel, text: str) -> None:
+        try:
+            channel.send(text)
+        except ValueError as error:
+            logger.warning("connection {}: a message was not sent: {}", self.id[:8], error)
 
     def _take_message(self, text: str | bytes) -> None:
         self.received_at = self._clock()
@@ -215,7 +230,7 @@ class WebRTCConnection:
             return  # a sign of life
         try:
             message = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
             logger.warning("connection {}: a message that is no JSON object was ignored", self.id[:8])

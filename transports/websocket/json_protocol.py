@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from ...pipeline.frames import Level, Reason
-from ..rtvi import VERSION, rtvi
+from ..rtvi import VERSION, encoded, rtvi
 from .protocol import MAX_MESSAGE_BYTES, MAX_RATE, MIN_RATE, Audio, Data, Event, Message, Played, Reply, Said
 
 DEFAULT_RATE = 16_000  # Hz
@@ -91,15 +91,15 @@ class JsonProtocol:
         return [pcm]
 
     async def mark(self, number: int) -> list[Data]:
-        return [_text({"type": "mark", "mark": number})]
+        return [encoded({"type": "mark", "mark": number})]
 
     async def clear(self) -> list[Data]:
-        return [_text({"type": "clear"})]
+        return [encoded({"type": "clear"})]
 
     async def message(self, message: Message) -> list[Data]:
         tell = _TELLERS.get(message["type"])
         told = tell(self, message.get("data") or {}) if tell is not None else None
-        return [] if told is None else [_text(told)]
+        return [] if told is None else [encoded(told)]
 
     async def end(self) -> None:
         """The closing of the connection says it."""
@@ -112,7 +112,7 @@ class JsonProtocol:
             return []
         self.started = True
         rates = {"sample_rate": self._input_rate, "agent_sample_rate": self.output_rate}
-        return [Reply(_text({"type": "ready", **rates})), Said(rtvi("client-ready", {"version": VERSION}))]
+        return [Reply(encoded({"type": "ready", **rates})), Said(rtvi("client-ready", {"version": VERSION}))]
 
     def _start(self, message: Message) -> list[Event]:
         start = Start.model_validate(message)
@@ -188,12 +188,8 @@ def _of_bot(text: str, *, final: bool, response_id: str | None) -> Message:
     return {"type": "transcript", "role": "assistant", "text": text, "final": final, **about}
 
 
-def _text(message: Message) -> str:
-    return json.dumps(message, ensure_ascii=False, separators=(",", ":"))
-
-
 def _error(text: str) -> Reply:
-    return Reply(_text({"type": "error", "error": text, "fatal": False}))
+    return Reply(encoded({"type": "error", "error": text, "fatal": False}))
 
 
 def _problems(kind: str, error: ValidationError) -> str:

@@ -22,18 +22,20 @@ from bargein.pipeline.frames import (
     SpokenAudioFrame,
 )
 from bargein.pipeline.testing import PipelineTest, regex
-from bargein.processors.context import Context
+from bargein.processors.context import INTERRUPTED_MARK, SPEECH_STOPPED_MARK, Context
 from bargein.processors.llm import LLM
 from bargein.processors.services.chat import Call, ChatModel, Piece, Thought, Usage
 from bargein.processors.services.continuing import GO_ON, Answer, Filled, Join, Repeated, beginning, behind
+from bargein.processors.services.fallback import FallbackChat
 from bargein.processors.services.openai_chat import ChatCompletions
 from bargein.processors.services.openai_responses import Responses
 from bargein.processors.services.retry import Backoff
 from bargein.processors.tools import Tools
 from bargein.processors.tts import TTS, Sentences
+from bargein.transports.output import AudioOutput
 
 from ...servers.openai_server import Messages, OpenAIServer, Trouble, refuse, tool_calls
-from ..fakes import FakeVoice
+from ..fakes import FakeVoice, playing
 
 TOKENS = ["Paris", " is the", " cap", "ital of", " France", ", and", " London", " is not."]
 TEXT = "".join(TOKENS)
@@ -85,6 +87,18 @@ def joined(join: Join, said: str, *new: str) -> str:
         # scripts without spaces
         ("今日は天", ["天", "気です"], "今日は天気です"),
         ("今日は", ["天気です"], "今日は天気です"),
+        ("今日は。", ["は。", "天気"], "今日は。天気"),
+        ("ฉันชอบกินข้าว", ["ข้าว", "ผัด"], "ฉันชอบกินข้าวผัด"),
+        ("ฉันชอบกินข้", ["กินข้าว", "ผัด"], "ฉันชอบกินข้าวผัด"),
+        ("ခင်ဗျား", ["ခင်ဗျား ", "နေ"], "ခင်ဗျား နေ"),
+        # letters with signs, capitals that become two letters, words that begin alike
+        ("मुझे दुनि", ["दुनिया", " में"], "मुझे दुनिया में"),
+        ("उसका", ["की तरह"], "उसका की तरह"),
+        ("Gel, İstan", ["İstan", "bul güzel"], "Gel, İstanbul güzel"),
+        ("من می\u200cخوا", ["می\u200cخواهم", " بروم"], "من می\u200cخواهم بروم"),  # noqa: RUF001
+        # Korean has spaces
+        ("안녕하세", ["안녕하세요.", " 저는"], "안녕하세요. 저는"),
+        ("안녕하세요.", ["저는 민수"], "안녕하세요. 저는 민수"),
     ],
 )
 def test_what_a_model_repeats_is_left_out(said: str, new: list[str], whole: str) -> None:
@@ -319,3 +333,47 @@ async def test_speech_only_lets_the_text_go_on(model: Callable[..., ChatModel]) 
         await talk.test.expect(LLMFullResponseEndFrame)
         assert talk.text == TEXT
         assert not talk.test.received(SpokenAudioFrame)
+
+
+@pytest.mark.parametrize("level", list(Level))
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "with a stand-in"])
+async def test_interrupted_at_any_moment_it_has_what_was_heard(alone: bool, level: Level) -> None:
+    for after in range(1, len(TOKENS) + 1):
+        for tenths in range(0, 30, 4):
+            server, context, output = OpenAIServer(), Context(""), AudioOutput(16_000)
+            server.answer, server.token_s = going_on, 0.1
+            server.plan(Trouble("cut", after))
+            client, backoff = server.client(), Backoff(attempts=2 if alone else 1, first_s=0.1)
+            chat = ChatCompletions(client, "m", backoff=backoff)
+            bot = LLM(chat if alone else FallbackChat(chat, ChatCompletions(client, "m")))
+            context.llm_context.add_message({"role": "user", "content": "hi"})
+            test = PipelineTest(bot, context.assistant, Sentences(), TTS(FakeVoice()), output)
+            async with playing(output, bytearray()), test:
+                test.send(LLMContextFrame(context.llm_context))
+                await test.advance(tenths / 10 + 0.05)
+                errors = await take_errors(test, 0)
+                if level is Level.FULL:
+                    test.interrupt("user_speaking")
+                else:
+                    test.interrupt_speech("user_speaking")
+                report = await test.expect(SpeechInterruptedFrame, level=level)
+                await test.advance(30)
+                await take_errors(test, errors)
+            told = "".join(frame.text for frame in test.received(LLMTextFrame))
+            last = context.messages[-1]
+            assert TEXT.startswith(report.heard)
+            if level is Level.SPEECH or report.heard == TEXT:
+                assert told == TEXT
+                assert last["content"].replace(SPEECH_STOPPED_MARK, "") == TEXT
+            else:
+                assert TEXT.startswith(told)
+                heard = {"role": "assistant", "content": report.heard.rstrip() + INTERRUPTED_MARK}
+                assert last == (heard if report.heard else ASK[0])
+
+
+async def take_errors(test: PipelineTest, taken: int) -> int:
+    """Expect all that went wrong but so many; returns how many that makes."""
+    errors = test.received(ErrorFrame, UPSTREAM)
+    for error in errors[taken:]:
+        await test.expect(ErrorFrame, UPSTREAM, error=error.error)
+    return len(errors)

@@ -6,10 +6,12 @@ What has to close connections runs over sockets, what has to wait runs in virtua
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from loguru import logger
@@ -44,10 +46,15 @@ from bargein.processors.services.chat import (
     Thought,
     Usage,
 )
-from bargein.processors.services.errors import RateLimited, RequestRejected, ServiceUnavailable
+from bargein.processors.services.errors import (
+    KeyRejected,
+    RateLimited,
+    RequestRejected,
+    ServiceUnavailable,
+)
 from bargein.processors.services.fallback import FallbackChat
 from bargein.processors.services.openai_chat import ChatCompletions
-from bargein.processors.services.openai_client import Timeouts
+from bargein.processors.services.openai_client import LAST_S, Timeouts
 from bargein.processors.services.openai_responses import Responses
 from bargein.processors.services.retry import Backoff
 from bargein.processors.tools import Tools
@@ -314,6 +321,89 @@ async def test_an_error_inside_a_chat_stream_says_why() -> None:
         with pytest.raises(RateLimited, match="quota") as caught:
             await anext(stream)
         assert not caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        ({"code": "invalid_api_key", "type": "invalid_request_error", "message": "no"}, KeyRejected),
+        ({"type": "authentication_error", "message": "no"}, KeyRejected),
+        ({"code": 401, "message": "no"}, KeyRejected),
+        ({"code": 429, "message": "slowly"}, RateLimited),
+        ({"code": 502, "message": "upstream"}, ServiceUnavailable),
+        ({"code": "400", "message": "too long"}, RequestRejected),
+    ],
+)
+async def test_a_status_inside_a_stream_means_what_it_means_before_it(
+    error: dict[str, Any], failure: type[Exception]
+) -> None:
+    """A key that is withdrawn while an answer streams is told as such, and not tried again."""
+    async with in_process() as (server, client):
+        server.script(["Well", {"choices": [], "error": error}])
+        stream = ChatCompletions(client, "m", backoff=ONCE).stream(ASK)
+        assert await anext(stream) == "Well"
+        with pytest.raises(failure):
+            await anext(stream)
+
+
+@either
+async def test_a_character_that_comes_in_halves_is_put_together(model: Callable[..., ChatModel]) -> None:
+    async with in_process() as (server, client):
+        server.script(["Hi \ud83d", "\ude00", " you \ude00 there\ud83d"])
+        got = [p for p in await pieces(model(client, "m")) if isinstance(p, str)]
+        assert got == ["Hi ", "\U0001f600", " you \ufffd there"]
+
+
+class OneByteAtATime(httpx2.AsyncByteStream, httpx2.AsyncBaseTransport):
+    """A server whose answer comes in the smallest pieces there are."""
+
+    def __init__(self, body: str) -> None:
+        self._body = body.encode()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for byte in self._body:
+            yield bytes([byte])
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=self)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("done", ["", "data: [DONE]"])
+async def test_a_stream_is_read_wherever_it_is_cut(end: str, done: str) -> None:
+    """In a line's end, in a character of four bytes, between comments; with and without a last line."""
+    deltas = [{"role": "assistant", "content": ""}, {"content": "Grüß "}, {"content": "😀 天気"}, {}]
+    chunks: list[dict[str, Any]] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    chunks[-1]["choices"][0]["finish_reason"] = "stop"
+    for chunk in chunks[:-1]:
+        chunk["choices"][0]["finish_reason"] = None
+    chunks.append({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}})
+    lines = [": keep-alive", "", *(f"data: {json.dumps(c, ensure_ascii=False)}{end}" for c in chunks), done]
+    http = httpx2.AsyncClient(transport=OneByteAtATime(end.join([*lines, ""])))
+    async with AsyncOpenAI(api_key="k", base_url="http://m/v1", http_client=http) as client:
+        got = await pieces(ChatCompletions(client, "m", backoff=ONCE))
+    assert got == ["Grüß ", "😀 天気", Usage(3, 2)]
+
+
+@either
+@pytest.mark.parametrize("kind", ["cut", "garbage", "hang"])
+async def test_what_comes_behind_the_end_of_an_answer_cannot_spoil_it(
+    model: Callable[..., ChatModel], kind: Any
+) -> None:
+    """A connection that is lost when only the usage was to come: nothing is asked for again."""
+    calls = tool_calls(("weather", '{"city": "Rome"}', "a"))
+    answers: list[list[Token]] = [["Good ", "day."], ["Let me see.", *calls]]
+    for tokens in answers:
+        whole = len(tokens) + (1 if model is ChatCompletions else 2 + (tokens[1:] == calls))  # events
+        async with in_process(Trouble(kind, whole)) as (server, client):
+            server.script(tokens, ["Never asked for."])
+            began = asyncio.get_running_loop().time()
+            got = await pieces(model(client, "m"), ASK, weather)
+            assert asyncio.get_running_loop().time() - began < 2 * LAST_S
+            text = "".join(p for p in got if isinstance(p, str))
+            assert text == "".join(t for t in tokens if isinstance(t, str))
+            assert len([p for p in got if isinstance(p, Call)]) == (tokens[1:] == calls)
+            assert len(server.requests) == 1
 
 
 @either

@@ -188,4 +188,6 @@ async def test_it_is_not_connected_again_while_nobody_speaks() -> None:
 def test_texts_are_joined_as_their_script_is_written() -> None:
     assert joined(["ask", "", " not ", "what"]) == "ask not what"
     assert joined(["\u4f60\u597d", "\u518d\u89c1"]) == "\u4f60\u597d\u518d\u89c1"
+    assert joined(["안녕하세요.", "저는 민수입니다."]) == "안녕하세요. 저는 민수입니다."
+    assert joined(["안녕", "하세요"]) == "안녕 하세요"
     assert joined([]) == ""

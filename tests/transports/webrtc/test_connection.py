@@ -80,6 +80,64 @@ async def test_messages_both_ways_and_those_sent_too_early() -> None:
         await server.close()
 
 
+async def test_a_long_answer_that_comes_all_at_once_is_told() -> None:
+    async with peer() as client:
+        server = WebRTCConnection()
+        for number in range(3_000):  # the data channel is not open yet
+            server.send({"type": "word", "data": {"number": number}})
+        await client.accept(await server.answer(await client.offer()))
+        async with asyncio.timeout(WAIT_S):
+            await server.connected
+        for number in range(3_000, 6_000):
+            server.send({"type": "word", "data": {"number": number}})
+        for number in range(6_000):
+            assert (await client.expect("word"))["data"] == {"number": number}
+        assert not server.closed.done()
+        await server.close()
+
+
+async def test_messages_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "MAX_BUFFERED", 100_000)
+    async with peer() as client:
+        server = await join(client)
+        assert server._channel is not None
+        for _ in range(3_000):  # at once: nothing can be read meanwhile
+            server.send({"type": "word", "data": {"text": "w" * 100}})
+            assert server._channel.bufferedAmount < 101_000
+        assert server.closed.result() == "the peer is too slow: it does not read its messages"
+        await server.close()
+
+
+async def test_a_message_larger_than_the_peer_takes_is_left_out() -> None:
+    large = {"type": "large", "data": {"text": "w" * 300_000}}
+    async with peer() as client:
+        server = WebRTCConnection()
+        server.send(large)
+        server.send({"type": "first"})
+        await client.accept(await server.answer(await client.offer()))
+        async with asyncio.timeout(WAIT_S):
+            await server.connected
+        server.send(large)
+        server.send({"type": "second"})
+        assert [(await client.messages.get())["type"] for _ in range(2)] == ["first", "second"]
+        await server.close()
+
+
+async def test_messages_that_no_decoder_takes_do_not_end_the_connection() -> None:
+    async with peer() as client:
+        server = await join(client)
+        received: asyncio.Queue[dict[str, object]] = asyncio.Queue()
+        server.on_message = received.put_nowait
+        client.channel.send("[" * 60_000)
+        client.channel.send('{"id": "\\ud800"}')
+        async with asyncio.timeout(WAIT_S):
+            message = await received.get()
+        server.send({"type": "echo", "data": message})
+        assert (await client.expect("echo"))["data"] == {"id": "\ud800"}
+        assert not server.closed.done()
+        await server.close()
+
+
 async def test_a_peer_that_goes_is_noticed() -> None:
     async with peer() as client:
         server = await join(client)

@@ -80,7 +80,7 @@ class Wire:
         if message.get("bytes") is not None:
             self.got.append((now, message["bytes"]))
             return
-        told = json.loads(message["text"])
+        told = json.loads(message["text"].encode())
         self.got.append((now, told))
         if told["type"] == "mark":
             self._marks.append(len(self.got))

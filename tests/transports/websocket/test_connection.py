@@ -122,6 +122,16 @@ async def test_a_long_answer_that_comes_all_at_once_is_told() -> None:
         assert [message["text"] for _, message in wire.all("transcript")] == words
 
 
+async def test_half_a_character_in_an_answer_does_not_end_the_connection() -> None:
+    """As from a model whose server cuts emoji in two."""
+    async with wired() as (wire, connection, _):
+        for text in ("\ud83d", "\ude00", "so"):
+            connection.send({"label": "rtvi-ai", "type": "bot-llm-text", "data": {"text": text}})
+        await asyncio.sleep(1)
+        assert not connection.closed.done()
+        assert [message["text"] for _, message in wire.all("transcript")] == ["\ud83d", "\ude00", "so"]
+
+
 async def test_messages_do_not_pile_up() -> None:
     async with wired() as (wire, connection, _):
         wire.writable.clear()

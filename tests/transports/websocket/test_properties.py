@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,8 +12,11 @@ from hypothesis import strategies as st
 from loguru import logger
 
 from bargein.pipeline.testing import VirtualTimeLoop
+from bargein.transports.websocket import JsonProtocol, PhoneProtocol, RTVIProtocol, WebSocketProtocol
 from bargein.transports.websocket.connection import MAX_UNSENT
 from bargein.transports.websocket.pace import LEAD_S
+from bargein.transports.websocket.protocol import Audio, Data, Reply
+from bargein.transports.websocket.uplink import Uplink
 
 from .bot import RATE, WORD_S, level
 from .memory import Wire, wired
@@ -119,3 +123,64 @@ def test_nothing_is_heard_before_it_is_acknowledged(
                     assert played >= words * WORD_S * RATE
 
     runner.run(watched())
+
+
+WORDS = (
+    "start",
+    "text",
+    "interrupt",
+    "played",
+    "media",
+    "mark",
+    "dtmf",
+    "stop",
+    "MZ1",
+    "AAAA",
+    "1",
+    "\ud800",
+)
+FIELDS = (
+    *("type", "text", "level", "reason", "mark", "sample_rate", "agent_sample_rate", "label", "data", "id"),
+    *("event", "start", "media", "payload", "track", "dtmf", "digit", "name", "encoding", "mediaFormat"),
+    *("streamSid", "callSid", "stream_id", "call_control_id", "stream_sid", "call_sid", "streamId", "callId"),
+)
+leaves = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(WORDS)
+)
+fields = st.sampled_from(FIELDS) | st.text(max_size=3)
+objects = st.recursive(
+    leaves,
+    lambda parts: st.lists(parts, max_size=3) | st.dictionaries(fields, parts, max_size=5),
+    max_leaves=12,
+)
+calls = st.builds(
+    lambda event, media, more: {"event": event, "media": media, "start": media, event: more},
+    st.sampled_from(["start", "media", "mark", "dtmf", "stop", "playedStream", "clear"]),
+    st.dictionaries(fields, objects, max_size=5) | objects,
+    objects,
+)
+messages = (objects | calls).map(json.dumps) | st.text(max_size=20) | st.binary(max_size=50)
+TWILIO = {"event": "start", "start": {"streamSid": "MZ1", "callSid": "CA1"}}
+PROTOCOLS: dict[str, tuple[Callable[[], WebSocketProtocol], list[str]]] = {
+    "json": (JsonProtocol, []),
+    "rtvi": (RTVIProtocol, []),
+    "no call": (lambda: PhoneProtocol({}), []),
+    "call": (lambda: PhoneProtocol({}), [json.dumps(TWILIO)]),
+}
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(said=st.lists(messages, min_size=1, max_size=4))
+def test_no_message_is_too_much_for_a_protocol(runner: asyncio.Runner, name: str, said: list[Data]) -> None:
+    async def say() -> None:
+        make, begin = PROTOCOLS[name]
+        protocol, uplink = make(), Uplink()
+        for data in [*begin, *said]:
+            for event in await protocol.decode(data):
+                if isinstance(event, Audio):
+                    uplink.feed(event.pcm, event.sample_rate)
+                elif isinstance(event, Reply) and isinstance(event.data, str):
+                    event.data.encode()
+
+    runner.run(say())
