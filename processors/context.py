@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from bisect import insort_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
@@ -51,6 +51,8 @@ from .wellformed import wellformed
 INTERRUPTED_MARK = "—"
 SPEECH_STOPPED_MARK = "— (voice stopped by the user; the rest was shown as text:)"
 INTERRUPTED_NOTE = 'Where an earlier answer of yours ends in "—", the user interrupted you and heard no more.'
+
+Content = str | list[dict[str, Any]]  # of a message: text, or parts in OpenAI's format
 
 
 class Context:
@@ -142,7 +144,7 @@ class UserContext(Processor):
         self._said: list[tuple[str, str]] = []  # when and what, in the turn that is not over
         # The last question and what it was put together from; it grows until something else follows it.
         self._question: Message = {}
-        self._inputs: list[tuple[str, str]] = []
+        self._inputs: list[tuple[str, Content]] = []
 
     async def stop(self) -> None:
         waits = self._log.messages and self._log.messages[-1] is self._asked
@@ -188,7 +190,7 @@ class UserContext(Processor):
         """Typed input, or whatever an application adds."""
         messages = [m for m in cast("list[Message]", frame.messages) if not _is_blank(m)]
         for message in messages:
-            if message["role"] == "user" and isinstance(message["content"], str):
+            if message["role"] == "user":
                 self._ask(None, message["content"])
             else:
                 self._log.messages.append(message)
@@ -197,8 +199,8 @@ class UserContext(Processor):
         if frame.run_llm and (messages or not frame.messages):
             self._request()
 
-    def _ask(self, timestamp: str | None, text: str) -> None:
-        """Add to the question, in the order of speaking; typed text counts as the latest.
+    def _ask(self, timestamp: str | None, content: Content) -> None:
+        """Add to the question, in the order of speaking; what was typed or shown counts as the latest.
 
         What the user says before an answer was heard is one question: models answer the last message
         alone, and the templates of some demand that user and assistant take turns.
@@ -208,14 +210,14 @@ class UserContext(Processor):
             inputs = []
             self._log.messages.append({"role": "user", "content": ""})
         self._question, self._inputs = self._log.messages[-1], inputs
-        self._question["content"] = _put_in(inputs, timestamp, text)
+        self._question["content"] = _put_in(inputs, timestamp, content)
 
-    def _open_inputs(self) -> list[tuple[str, str]] | None:
+    def _open_inputs(self) -> list[tuple[str, Content]] | None:
         """What the last message was put together from, if it is a question that may grow."""
         last = self._log.messages[-1] if self._log.messages else {}
         if last and last is self._question:
             return self._inputs
-        if last and last["role"] == "user" and isinstance(last["content"], str):
+        if last and last["role"] == "user":
             return [("", last["content"])]
         return None
 
@@ -225,7 +227,7 @@ class UserContext(Processor):
         inputs = self._open_inputs()
         messages = self._log.messages[: None if inputs is None else -1]
         inputs = list(inputs or ())
-        content = ""
+        content: Content = ""
         for timestamp, text in [*self._said, (self._eager.timestamp, self._eager.text)]:
             content = _put_in(inputs, timestamp, text)
         messages = self._log.trimmed([*messages, {"role": "user", "content": content}])
@@ -244,12 +246,26 @@ def _is_blank(message: Message) -> bool:
     return message["role"] == "user" and isinstance(content, str) and not content.strip()
 
 
-def _put_in(inputs: list[tuple[str, str]], timestamp: str | None, text: str) -> str:
+def _put_in(inputs: list[tuple[str, Content]], timestamp: str | None, content: Content) -> Content:
     """Add to the inputs of a question where it was spoken; returns the question."""
     if timestamp is None:
         timestamp = inputs[-1][0] if inputs else ""
-    insort_right(inputs, (timestamp, wellformed(text)), key=itemgetter(0))
-    return " ".join(text for _, text in inputs)
+    if isinstance(content, str):
+        content = wellformed(content)
+    insort_right(inputs, (timestamp, content), key=itemgetter(0))
+    return joined(content for _, content in inputs)
+
+
+def joined(contents: Iterable[Content]) -> Content:
+    """Several contents as one: text if there is nothing else in them. Parts are not copied."""
+    parts = [part for content in contents for part in _parts(content)]
+    if all(part["type"] == "text" for part in parts):
+        return " ".join(part["text"] for part in parts)
+    return parts
+
+
+def _parts(content: Content) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 @dataclass

@@ -3,5 +3,6 @@
 from . import events
 from .agent import VoiceAgent
 from .errors import AgentClosed, NoVoice, TooLarge
+from .video import VideoAgent
 
-__all__ = ["AgentClosed", "NoVoice", "TooLarge", "VoiceAgent", "events"]
+__all__ = ["AgentClosed", "NoVoice", "TooLarge", "VideoAgent", "VoiceAgent", "events"]

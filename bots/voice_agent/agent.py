@@ -21,10 +21,10 @@ from ...processors.services.chat import ChatModel
 from ...processors.stt import Transcriber
 from ...processors.tools import Tools
 from ...processors.tts import Synthesizer
-from ...transports.ends import Ends
 from ...transports.voice_agent import VoiceAgentProtocol
 from ...transports.voice_agent.encoding import Format, decode, encode
 from ...transports.voice_agent.output import NoTranscriber
+from ...transports.voice_agent.pictures import PictureFrame
 from ...transports.voice_agent.protocol import MAX_AUDIO_BYTES, MAX_MESSAGE_BYTES
 from ...transports.websocket import WebSocketConnection
 from ..bot import Bot, RunningBot
@@ -128,9 +128,14 @@ class VoiceAgent:
         self._order = asyncio.Lock()  # inputs become questions in the order in which they were given
         self._stops = 0  # how often the answer was interrupted by a call
 
-    def _further_parts(self, ends: Ends, context: Context) -> list[Processor]:
+    def _further_parts(self, context: Context) -> list[Processor]:
         """What stands behind the source of a session, besides what every agent has there."""
         return []
+
+    def _new_connection(self, websocket: WebSocket) -> WebSocketConnection:
+        """To a client that nothing was said to."""
+        protocol = VoiceAgentProtocol(self._output_format, max_audio_bytes=self._max_audio_input_size)
+        return WebSocketConnection(websocket, protocol)
 
     # Life cycle ------------------------------------------------------------------------------------
 
@@ -235,10 +240,14 @@ class VoiceAgent:
         """What is said in a recording; nothing is answered. Takes and raises the same as `send_audio`."""
         return await self._transcribe(await self._sessions.soon(), data, format)
 
-    def _ask(self, live: Live, text: str, *, wanted: bool) -> asyncio.Future[Response] | None:
+    def _ask(
+        self, live: Live, text: str, *, wanted: bool, about: PictureFrame | None = None
+    ) -> asyncio.Future[Response] | None:
         """Put a question; None if it is only to be remembered."""
         if live is not self._sessions.live:
             raise InputRejected("the session ended before this was asked")
+        if about is not None:
+            live.session.push(about)
         if not wanted:
             frame = LLMMessagesAppendFrame([{"role": "user", "content": text}], run_llm=False)
             frame.interruptible = False
@@ -389,8 +398,7 @@ class VoiceAgent:
 
     async def _attached(self, websocket: WebSocket) -> WebSocketConnection:
         """A connection to a client, which the agent talks to from now on."""
-        protocol = VoiceAgentProtocol(self._output_format, max_audio_bytes=self._max_audio_input_size)
-        connection = WebSocketConnection(websocket, protocol)
+        connection = self._new_connection(websocket)
         await self._sessions.attach(connection, "another client has connected")
         return connection
 

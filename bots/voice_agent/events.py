@@ -39,6 +39,10 @@ EventName = Literal[
     "stopped",
     "warning",
     "error",
+    "frame_received",
+    "frame_requested",
+    "client_ready",
+    "config_changed",
 ]
 
 
@@ -316,6 +320,60 @@ class Failed(Event):
     names = ("error",)
     error: str
     exception: BaseException | None = field(default=None, compare=False)
+
+
+# Of a `VideoAgent`
+
+
+@dataclass(frozen=True, slots=True)
+class FrameReceived(Event):
+    """A picture came: from a client, or from the application.
+
+    Attributes:
+        sequence: Its number, as who sent it counts.
+        timestamp: When it was taken, in ms since 1970.
+        trigger_reason: Why, such as "user_request", "timer" or "scene_change".
+        size: Bytes of the file.
+        width, height: Pixels, as they are in the file.
+        format: Its media type, such as "image/webp".
+    """
+
+    names = ("frame_received",)
+    sequence: int
+    timestamp: float
+    trigger_reason: str
+    size: int
+    width: int
+    height: int
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRequested(Event):
+    """The client, if there is one, was asked for a picture."""
+
+    names = ("frame_requested",)
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientReady(Event):
+    """A client has said what it can do.
+
+    Attributes:
+        capabilities: In its own words.
+    """
+
+    names = ("client_ready",)
+    capabilities: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigChanged(Event):
+    """Something of the configuration was changed; this is all of it."""
+
+    names = ("config_changed",)
+    max_context_frames: int
 
 
 E = TypeVar("E", bound=Event)

@@ -61,7 +61,7 @@ class Sessions:
         bot: Bot,
         tools: Tools,
         new_context: Callable[[], Context],
-        further_parts: Callable[[Ends, Context], list[Processor]],
+        further_parts: Callable[[Context], list[Processor]],
         emit: Callable[[Event], None],
         audio_format: Format,
     ) -> None:
@@ -170,7 +170,7 @@ class Sessions:
             )
             source, *rest = made(self._bot.declaration.parts, place)
             inputs = Inputs(self._emit, hears=self._hears)
-            session = Session(Pipeline([source, inputs, *self._further_parts(ends, context), *rest]))
+            session = Session(Pipeline([source, inputs, *self._further_parts(context), *rest]))
             watch = Watch(session, inputs, self._emit, self._audio_format)
             await opening.enter_async_context(session)
             self.context = context

@@ -113,15 +113,19 @@ async def test_a_message_the_application_wrote_is_added_to() -> None:
     assert context.messages[1:] == [{"role": "user", "content": "My name is Ada. Hello."}]
 
 
-async def test_pictures_are_not_joined_with_text() -> None:
+async def test_pictures_and_what_is_said_of_them_are_one_question() -> None:
     context = Context("Be brief.")
-    picture: Any = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}
+    shown: list[Any] = [{"type": "image_url", "image_url": {"url": f"data:,{n}"}} for n in range(2)]
     async with PipelineTest(context.user) as test:
-        test.send(LLMMessagesAppendFrame([picture], run_llm=False))
-        test.send(said("What is this?"))
+        test.send(LLMMessagesAppendFrame([{"role": "user", "content": shown[:1]}], run_llm=False))
+        test.send(said("What is this,"))
         test.send(UserStoppedSpeakingFrame())
         await test.expect(LLMContextFrame)
-    assert context.messages[1:] == [picture, {"role": "user", "content": "What is this?"}]
+        test.send(LLMMessagesAppendFrame([{"role": "user", "content": shown[1:]}], run_llm=False))
+        test.send(LLMMessagesAppendFrame([{"role": "user", "content": "and this?"}], run_llm=True))
+        await test.expect(LLMContextFrame)
+    first, second = ({"type": "text", "text": text} for text in ("What is this,", "and this?"))
+    assert context.messages[1:] == [{"role": "user", "content": [shown[0], first, shown[1], second]}]
 
 
 async def test_a_long_conversation_is_kept_within_its_limits() -> None:

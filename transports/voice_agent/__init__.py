@@ -4,5 +4,6 @@ from .events import VoiceAgentEvents
 from .input import VoiceAgentInput
 from .output import VoiceAgentOutput
 from .protocol import VoiceAgentProtocol
+from .video import VideoProtocol
 
-__all__ = ["VoiceAgentEvents", "VoiceAgentInput", "VoiceAgentOutput", "VoiceAgentProtocol"]
+__all__ = ["VideoProtocol", "VoiceAgentEvents", "VoiceAgentInput", "VoiceAgentOutput", "VoiceAgentProtocol"]

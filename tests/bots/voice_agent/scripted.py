@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_args
 from bargein.bots.voice_agent import VoiceAgent
 from bargein.bots.voice_agent.events import AudioChunk, Event, EventName
 from bargein.processors.services.openai_chat import ChatCompletions
+from bargein.processors.services.openai_responses import Responses
 
 from ...processors.fakes import FakeTranscriber, FakeVoice
 from ...servers.openai_server import Messages, OpenAIServer, invalid
@@ -81,7 +82,12 @@ def doing(agent: VoiceAgent) -> list[str]:
 
 @asynccontextmanager
 async def talking(
-    *understood: str, tools: tuple[Callable[..., Any], ...] = (), stt_s: float = 0.1, **options: Any
+    *understood: str,
+    tools: tuple[Callable[..., Any], ...] = (),
+    stt_s: float = 0.1,
+    kind: type[VoiceAgent] = VoiceAgent,
+    chat: type[ChatCompletions | Responses] = ChatCompletions,
+    **options: Any,
 ) -> AsyncIterator[Talk]:
     """An agent whose recogniser understands these texts, one after the other."""
     server, voice = OpenAIServer(), FakeVoice()
@@ -89,8 +95,7 @@ async def talking(
     transcriber = FakeTranscriber([(text, stt_s) for text in understood])
     async with server.client() as client:
         speaks: dict[str, Any] = {"speech_model": voice, "transcription_model": transcriber} | options
-        chat = ChatCompletions(client, "m")
-        agent = VoiceAgent(model=chat, tools=tools, instructions="Be brief.", **speaks)
+        agent = kind(model=chat(client, "m"), tools=tools, instructions="Be brief.", **speaks)
         talk = Talk(agent, server, voice, transcriber)
         talk.listen()
         async with agent:

@@ -3,27 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bargein import Level
-from bargein.bots.voice_agent import AgentClosed, VoiceAgent
+from bargein.bots.voice_agent import AgentClosed, VideoAgent, VoiceAgent
 from bargein.bots.voice_agent.events import SpeechComplete, SpeechInterrupted, Text
 from bargein.pipeline import InputRejected
 
 from ...servers.openai_server import Token
 from ...transports.voice_agent.agent import PageWire
+from ...transports.voice_agent.camera import picture, show
 from .scripted import SECOND, Talk, doing, talking
 
 SENTENCES: list[Token] = [f"This is sentence {n}. " for n in range(6)]
 
-ACTIONS = ["text", "priority", "recording", "say", "stop", "quiet", "clear", "client", "disconnect"]
+PICTURE = picture()
+ACTIONS = [
+    "text",
+    "priority",
+    "recording",
+    "picture",
+    "query",
+    "say",
+    "stop",
+    "quiet",
+    "clear",
+    "client",
+    "camera",
+    "disconnect",
+]
 steps = st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 30)), max_size=8)
 
 
 async def act(talk: Talk, action: str, tasks: list[asyncio.Task[object]], pages: list[PageWire]) -> None:
     agent = talk.agent
+    assert isinstance(agent, VideoAgent)
     match action:
         case "text":
             tasks.append(asyncio.create_task(agent.send_text("Tell me.")))
@@ -31,6 +48,12 @@ async def act(talk: Talk, action: str, tasks: list[asyncio.Task[object]], pages:
             tasks.append(asyncio.create_task(agent.send_text("Now!", priority=True)))
         case "recording":
             tasks.append(asyncio.create_task(agent.send_audio(SECOND, "pcm")))
+        case "picture" | "query":
+            query = "What is it?" if action == "query" else None
+            tasks.append(asyncio.create_task(agent.send_frame(PICTURE, query)))
+        case "camera":
+            for page in pages[-1:]:
+                show(page, PICTURE)
         case "say":
             await agent.generate_and_send_speech_full("By the way, this is it.")
         case "stop":
@@ -49,7 +72,7 @@ async def act(talk: Talk, action: str, tasks: list[asyncio.Task[object]], pages:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps)
 async def test_any_schedule(schedule: list[tuple[str, int]]) -> None:
-    async with talking(*["Hello."] * len(schedule)) as talk:
+    async with talking(*["Hello."] * len(schedule), kind=VideoAgent) as talk:
         talk.server.answer = lambda messages: SENTENCES
         tasks: list[asyncio.Task[object]] = []
         pages: list[PageWire] = []
@@ -68,6 +91,8 @@ async def test_any_schedule(schedule: list[tuple[str, int]]) -> None:
         assert talk.agent.session.responses == ()
         assert sum(report.reason in ("stop", "quiet") for report in talk.of(SpeechInterrupted)) == asked
         _check_what_was_cut(talk)
+        assert all(json.dumps(request.body).count("data:image") <= 1 for request in talk.server.requests)
+        assert "data:image" not in json.dumps(talk.history)
 
 
 def _runs(agent: VoiceAgent) -> bool:

@@ -144,6 +144,7 @@ class Agent:
     transcripts: list[tuple[str, float]] | None = field(default_factory=list)
     transcriber: Transcriber | None = None
     tools: Iterable[Callable[..., Any]] = ()
+    further: Iterable[Processor] = ()  # behind the source
     sessions: list[Session] = field(default_factory=list)
     contexts: list[Context] = field(default_factory=list)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
@@ -156,7 +157,7 @@ class Agent:
             ears = [STT(self.transcriber or FakeTranscriber(self.transcripts))]
         model = LLM(self.client, "m", tools=self.tools)
         thinking = [context.user, model, context.assistant, *ends.clients]
-        parts = [ends.source, *ears, *thinking, Sentences(), TTS(self.voice), ends.sink]
+        parts = [ends.source, *self.further, *ears, *thinking, Sentences(), TTS(self.voice), ends.sink]
         session = Session(Pipeline(parts))
         self.sessions.append(session)
         self.contexts.append(context)
