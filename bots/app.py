@@ -21,6 +21,9 @@ from .parts import OutputPart, OwnPart, STTPart, UserContextPart, every
 from .server import About, create_app, serve
 from .watching import Watch
 
+# Where a bot is reached by transports that are no pages; the path of the default encoding stands for all.
+SOCKETS = {"websocket": ("/ws", "/ws/rtvi"), "phone": ("/ws/phone",), "voice-agent": ("/ws/voice",)}
+
 
 class PortInUse(BargeinError, OSError):
     """Raised when another program listens at the port the server is to use."""
@@ -97,6 +100,7 @@ def _about(bot: Bot) -> About:
         hears=bool(kinds & {STTPart, OwnPart}),  # what a part of one's own does is not known
         answers=bool(kinds & {UserContextPart, OwnPart}),
         speaks=OutputPart in kinds,
+        page="webrtc" in bot.declaration.takes,
     )
 
 
@@ -116,6 +120,17 @@ def page_url(host: str, port: int) -> str:
             address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
         host = f"[{address}]" if address.version == 6 else str(address)
     return f"http://{host}:{port}"
+
+
+def reached_at(bot: Bot, url: str) -> str:
+    """How people reach a bot whose page is served at this address: a line, or two."""
+    takes = bot.declaration.takes
+    sockets = [url.replace("http", "ws", 1) + path for kind in takes for path in SOCKETS.get(kind, ())]
+    by_socket = f"by WebSocket at {', '.join(sockets)}"
+    if "webrtc" not in takes:
+        return f"{bot.name} can be reached {by_socket}"
+    page = f"Talk to {bot.name} at {url}"
+    return f"{page}\nor {by_socket}" if sockets else page
 
 
 def check_port(host: str, port: int) -> None:

@@ -7,9 +7,11 @@ import sys
 import textwrap
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from io import FileIO
 from typing import TYPE_CHECKING
 
 from ..pipeline import BargeinError, Processor, Reason, Session
+from ..processors.threads import OwnThreads
 from .bot import RunningBot
 from .sound import SoundDevice
 from .transcript import Transcript
@@ -26,6 +28,9 @@ ESCAPE_S = 0.05
 PARTIAL_LINES = 6
 
 
+ENDED = "(the bot has ended the conversation)"
+
+
 class Unanswered(BargeinError, RuntimeError):
     """Raised at the end of a conversation in which the bot failed to answer."""
 
@@ -38,9 +43,9 @@ async def session_of(
     source = sound.microphone if sound is not None else Processor()
     sink = sound.loudspeaker if sound is not None else Processor()
     async with AsyncExitStack() as stack:
-        pipeline = stack.enter_context(running.pipeline(source, sink))
-        session = await stack.enter_async_context(Session(pipeline))
-        session.observe(transcript)
+        session = Session(stack.enter_context(running.pipeline(source, sink)))
+        session.observe(transcript)  # before it begins: with a greeting, perhaps
+        await stack.enter_async_context(session)
         if sound is not None:
             session.tasks.create(sound.run(), "sound")
         yield session
@@ -49,13 +54,16 @@ async def session_of(
 async def converse_in_lines(running: RunningBot) -> None:
     """Each line of standard input is a turn; what is said goes to standard output, a line each.
 
+    It ends with the lines, or when the bot ends the conversation.
+
     Raises:
         Unanswered: The bot failed to answer a line; those after it were asked all the same.
         BrokenPipeError: Nobody reads standard output any more.
     """
     failed, output = 0, Output()
     async with session_of(running, Transcript(output.write), None) as session:
-        while line := await asyncio.to_thread(sys.stdin.readline):
+        over = session.tasks.create(session.finished(), "over")
+        while line := await _next_line(over):
             if text := line.strip():
                 output.write(f"you: {text}")
                 try:
@@ -64,8 +72,20 @@ async def converse_in_lines(running: RunningBot) -> None:
                     failed += 1
             if output.lost is not None:
                 raise output.lost
+        if over.done():
+            output.write(ENDED)
     if failed:
         raise Unanswered(f"{failed} of the lines had no answer")
+
+
+async def _next_line(over: asyncio.Future[None]) -> str:
+    """Of standard input; empty at its end, and when the conversation is over."""
+    loop = asyncio.get_running_loop()
+    # Without a buffer, whose lock would be held by a thread that is left waiting when the process ends.
+    with FileIO(sys.stdin.fileno(), closefd=False) as stdin:
+        line = loop.run_in_executor(OwnThreads("stdin"), stdin.readline)
+        await asyncio.wait((line, over), return_when=asyncio.FIRST_COMPLETED)
+        return "" if over.done() else line.result().decode(errors="replace")
 
 
 class Output:
@@ -92,6 +112,7 @@ async def converse_in_terminal(running: RunningBot, sound: SoundDevice | None) -
     with patch_stdout():
         transcript = Transcript(print, screen.show)
         async with session_of(running, transcript, sound) as session:
+            session.tasks.create(screen.leave_after(session), "leave")
             while (text := await screen.ask(session)) is not None:
                 if text.strip():
                     print(f"you: {text}")
@@ -117,8 +138,15 @@ class Screen:
         self.partial = partial
         self._prompt.app.invalidate()
 
+    async def leave_after(self, session: Session) -> None:
+        """Ask no more when the bot has ended the conversation."""
+        await session.finished()
+        if self._prompt.app.is_running:  # else it is being left
+            print(ENDED)
+            self._prompt.app.exit(exception=EOFError)
+
     async def ask(self, session: Session) -> str | None:
-        """What the user types; None when that is over, by Ctrl-D."""
+        """What the user types; None when that is over, by Ctrl-D or because the bot has ended it."""
         from prompt_toolkit.key_binding import KeyBindings
 
         keys = KeyBindings()

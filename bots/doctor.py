@@ -30,7 +30,7 @@ class Finding:
         group: What it belongs to.
         name: What it is about.
         text: What was found; never a key's value.
-        ok: None where the default bot can do without it.
+        ok: None where a bot can do without it.
     """
 
     group: str

@@ -6,6 +6,7 @@ import asyncio
 
 from loguru import logger
 from pipecat.frames.frames import LLMMessagesAppendFrame
+from pipecat.processors.frameworks.rtvi.frames import RTVIServerMessageFrame
 
 from ..pipeline import Processor, handles
 from ..pipeline.frames import (
@@ -21,6 +22,8 @@ from ..pipeline.frames import (
 
 class ConversationLimits(Processor):
     """Ends the session, what is being said to its end, when a limit is reached. It belongs first.
+
+    Clients that speak RTVI are told why.
 
     Args:
         max_duration_s: Since the session began, s; None for no limit.
@@ -75,4 +78,5 @@ class ConversationLimits(Processor):
 
     def _end(self, reason: str) -> None:
         logger.info("the conversation ends: {}", reason)
+        self.push(RTVIServerMessageFrame({"type": "ending", "reason": reason}))
         self.session.end()

@@ -24,7 +24,7 @@ from ..transports.webrtc import WebRTCConnection
 from .bot import Bot
 from .catalog import Opening
 from .local import LocalModels, LocalPart
-from .parts import LLMPart, ServicePart, STTPart, TTSPart, every
+from .parts import LLMPart, ServicePart, STTPart, TTSPart, TurnPart, VADPart, every
 
 SENTENCE = "This is a test of the voice."
 QUESTION = [{"role": "user", "content": "Say hello."}]
@@ -58,12 +58,17 @@ class SelfTest:
         kinds = {type(part) for part in every(self.bot.declaration.parts)}
         if TTSPart in kinds:
             found["voice"] = self._voice
-        found |= {"voice activity": self._voice_activity, "end of turn": self._end_of_turn}
+        if VADPart in kinds:
+            found["voice activity"] = self._voice_activity
+        if TurnPart in kinds:
+            found["end of turn"] = self._end_of_turn
         if STTPart in kinds:
             found["speech recognition"] = self._recognition
         if LLMPart in kinds:
             found["language model"] = self._model
-        return found | {"WebRTC": _webrtc}
+        if "webrtc" in self.bot.declaration.takes:
+            found["WebRTC"] = _webrtc
+        return found
 
     async def run(self, stage: str) -> str:
         """What a stage's test saw.

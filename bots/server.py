@@ -85,12 +85,14 @@ class About:
     Attributes:
         name: What people call it.
         hears, answers, speaks: Whether it does; the page hides what makes no sense.
+        page: Whether it can be talked to from the page, by WebRTC.
     """
 
     name: str = ""
     hears: bool = True
     answers: bool = True
     speaks: bool = True
+    page: bool = True
 
 
 class Offer(BaseModel):

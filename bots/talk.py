@@ -84,9 +84,10 @@ async def talk(
     with log.open("w", encoding="utf-8") as file:
         events = EventLog(file, lambda: transport.seconds)
         with running.pipeline(transport.input, transport.output, context=context) as pipeline:
-            async with Session(pipeline) as session:
-                session.observe(events)
-                Turns(session, events)
+            session = Session(pipeline)
+            session.observe(events)  # before it begins: with a greeting, perhaps
+            Turns(session, events)
+            async with session:
                 await transport.run(session, on_block=lambda: at(transport.seconds))
         transport.save(target)
         events.write("context", {"messages": context.messages})

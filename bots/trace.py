@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..pipeline import BargeinError
+from ..pipeline import BargeinError, Level
 
 ROW_S = 15.0  # of conversation in a row of the picture
 PX_S = 80  # width of a second
@@ -70,6 +71,7 @@ class Conversation:
     turns: list[dict[str, Any]] = field(default_factory=list)
     interruptions: list[dict[str, Any]] = field(default_factory=list)
     pauses: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -108,7 +110,7 @@ def draw_svg(events: list[dict[str, Any]]) -> str:
 
 
 def draw_html(events: list[dict[str, Any]]) -> str:
-    """A page with the picture, and tables of the turns, the interruptions and the pauses.
+    """A page with the picture, and tables of the turns, the interruptions, the pauses and the errors.
 
     Raises:
         BadLog: An event lacks a field.
@@ -143,16 +145,26 @@ def draw_html(events: list[dict[str, Any]]) -> str:
             for p in conversation.pauses
         ),
     )
+    errors = _table(("at, s", "error"), ((f"{e['t']:.2f}", e["error"]) for e in conversation.errors))
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>A conversation</title>'
         f'<style>{PAGE_STYLE}</style><h1>A conversation</h1><div class="picture">{_svg(conversation)}</div>'
-        f"<h2>Turns</h2>{turns}<h2>Interruptions</h2>{interruptions}<h2>Pauses</h2>{pauses}</html>\n"
+        f"<h2>Turns</h2>{turns}<h2>Interruptions</h2>{interruptions}<h2>Pauses</h2>{pauses}"
+        + (f"<h2>Errors</h2>{errors}" if conversation.errors else "")
+        + "</html>\n"
     )
 
 
 def _read(events: list[dict[str, Any]]) -> Conversation:
-    try:
+    with complete():
         return _bars(events)
+
+
+@contextmanager
+def complete() -> Iterator[None]:
+    """In this block an event without one of its fields is told of as `BadLog`."""
+    try:
+        yield
     except KeyError as error:
         raise BadLog(f"an event has no {error}") from error
 
@@ -201,7 +213,8 @@ def _bars(events: list[dict[str, Any]]) -> Conversation:
             case "interrupted":
                 close("held", "", at)
                 if event["response_id"] is not None:
-                    close("model", event["response_id"], at, f"{event['response_id']}, interrupted")
+                    if event["level"] == Level.FULL:  # else the model goes on
+                        close("model", event["response_id"], at, f"{event['response_id']}, interrupted")
                     found.cuts.append((at, f"{event['level']}: {event['reason']}", event["unheard"].strip()))
             case "turn_report":
                 found.turns.append(event)
@@ -209,6 +222,8 @@ def _bars(events: list[dict[str, Any]]) -> Conversation:
                 found.interruptions.append(event)
             case "pause_report":
                 found.pauses.append(event)
+            case "error":
+                found.errors.append(event)
     for lane, key in tuple(open_at):
         close(lane, key, found.seconds)
     return found
@@ -279,6 +294,8 @@ def _labels(labels: list[Label], begin: float) -> Iterator[str]:
         x = max(free, LEFT + (label.at - begin) * PX_S + 3)
         free = x + LETTER_PX * len(label.text) + 6
         room = int((LEFT + ROW_S * PX_S - x) / LETTER_PX)
+        if room < 1:
+            continue
         text = label.text if len(label.text) <= room else label.text[: max(0, room - 1)] + "…"
         yield (
             f'<text class="small {label.style}" x="{x:.1f}" y="{top + height / 2 + 4}">'

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .run import HOST, PORT
-from .shared import DEFAULT_BOT, examples, json_option, run_async, steps, write_json
+from .shared import BOT_HELP, DEFAULT_BOT, BotName, examples, json_option, run_async, steps, write_json
 
 if TYPE_CHECKING:
     from ..doctor import Finding
@@ -21,20 +21,22 @@ MARKS = {True: "ok", None: "--", False: "FAILED"}
 
 
 @click.command(
-    epilog=examples("bargein doctor", "bargein doctor --json | jq .ok"),
+    epilog=examples("bargein doctor", "bargein doctor librarian.yaml", "bargein doctor --json | jq .ok"),
     short_help="See whether a bot can run here.",
-)
-@json_option
-def doctor(as_json: bool) -> int:
-    """See what is installed, which models and keys are here, and whether each stage of the default bot works.
+    help=f"""See what is installed, which models and keys are here, and whether each stage of a bot works.
 
-    Where keys are set the services are asked for a sentence. Exit code 1 if the default bot could not run.
-    """
+Where keys are set the services are asked for a sentence. Exit code 1 if the bot could not run.
+
+{BOT_HELP} (default: {DEFAULT_BOT}).""",
+)
+@click.argument("name", default=DEFAULT_BOT, type=BotName(), metavar="[BOT]")
+@json_option
+def doctor(name: str, as_json: bool) -> int:
     from ..doctor import examine, look_around
     from ..loader import load_bot
     from ..selftest import SelfTest
 
-    bot = load_bot(DEFAULT_BOT)
+    bot = load_bot(name)
     findings = list(look_around(HOST, PORT))
 
     async def examination() -> None:
@@ -44,7 +46,7 @@ def doctor(as_json: bool) -> int:
     run_async(examination())
     able = all(finding.ok is not False for finding in findings)
     if as_json:
-        write_json({"ok": able, "findings": [asdict(finding) for finding in findings]})
+        write_json({"bot": bot.name, "ok": able, "findings": [asdict(finding) for finding in findings]})
     else:
         _tell(findings)
         click.echo(

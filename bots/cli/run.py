@@ -81,7 +81,7 @@ def run(
     import webbrowser
 
     from ...pipeline.observing.prometheus import Prometheus
-    from ..app import check_port, serve_bot
+    from ..app import check_port, reached_at, serve_bot
     from ..loader import load_bot
     from ..reload import changed
     from ..watching import Watch
@@ -92,7 +92,7 @@ def run(
     stop = asyncio.Event()
 
     def ready(url: str) -> None:
-        click.echo(f"\nTalk to {loaded.name} at {url}\n(stop with Ctrl-C)")
+        click.echo(f"\n{reached_at(loaded, url)}\n(stop with Ctrl-C)")
         if open_page:
             webbrowser.open(url)
 

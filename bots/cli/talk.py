@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
+from ..shipped import shipped_bots
 from .shared import (
     BOT_HELP,
     CLEAR_LINE,
@@ -82,6 +83,8 @@ def talk(
 ) -> int:
     if len(names) + (bot is not None) > 2:
         raise click.UsageError("one bot and one recording are enough: [BOT] INPUT; a second voice is --then")
+    if len(names) == 1 and _is_bot(names[0]):
+        raise click.UsageError(f"{names[0]} is a bot; which recording is it to hear? [BOT] INPUT")
     if output.suffix != ".wav":
         raise click.BadParameter(f"{output} should end in .wav", param_hint="--output")
     from ...transports.file import load_recording
@@ -114,6 +117,11 @@ def talk(
             write_json({**result, "messages": messages})
 
     return run_async(conversation())
+
+
+def _is_bot(name: str) -> bool:
+    """Whether this is no recording, but what stands in front of one."""
+    return name.endswith((".yaml", ".yml")) or (name in shipped_bots() and not Path(name).exists())
 
 
 def _tell_time() -> Callable[[float], None]:

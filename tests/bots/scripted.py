@@ -122,6 +122,12 @@ class Conversation:
         return [m["content"] for m in self.messages if m["role"] == "assistant" and m.get("content")]
 
     @property
+    def ending(self) -> str:
+        """Why the bot ended it, as the client is told."""
+        news = [m["data"] for m in self.channel.received if m["type"] == "server-message"]
+        return "".join(data["reason"] for data in news if data["type"] == "ending")
+
+    @property
     def results(self) -> list[str]:
         """What tools returned, as the model reads it."""
         return [m["content"] for m in self.messages if m["role"] == "tool"]

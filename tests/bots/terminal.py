@@ -41,6 +41,13 @@ class Terminal:
     def type(self, keys: str) -> None:
         os.write(self._master, keys.encode())
 
+    async def leave(self, process: asyncio.subprocess.Process) -> None:
+        """Type Ctrl-D until the command has ended: one that is typed while a line is printed may be lost."""
+        ended = asyncio.ensure_future(process.wait())
+        while not ended.done():
+            self.type(CTRL_D)
+            await asyncio.wait([ended], timeout=1)
+
     async def until(self, text: str) -> None:
         try:
             async with asyncio.timeout(PATIENCE_S):

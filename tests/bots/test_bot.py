@@ -360,6 +360,7 @@ class TestLimits:
             async with asyncio.timeout(20):
                 await talk.session.finished()
             assert talk.said == ["Hello."]
+            assert talk.ending == "it has lasted 100 s"
 
     async def test_a_conversation_ends_when_nobody_says_anything(self) -> None:
         bot = Bot(name="x", stt="local", llm="local", tts="local", limits={"idle_timeout_s": 30})
@@ -372,6 +373,7 @@ class TestLimits:
                 assert not talk.session._over.is_set()
             async with asyncio.timeout(31):
                 await talk.session.finished()
+            assert talk.ending == "nobody has said anything for 30 s"
 
 
 class TestPictures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import subprocess
@@ -16,6 +17,7 @@ from bargein.bots.cli import bargein as group
 from bargein.bots.cli import main
 from bargein.bots.sound import NoSound
 
+from ..servers.openai_server import OpenAIServer
 from .command import answered, bargein, environment
 
 YEAH, JFK = (str(Path(__file__).parent.parent / "data" / name) for name in ("yeah.wav", "jfk.flac"))
@@ -44,6 +46,8 @@ EVENTS: list[dict[str, Any]] = [
         "parts": {"endpointing": 200.0, "model": 300.0},
         "tokens": 12,
     },
+    {"t": 2.5, "event": "pause_report", "reason": "noise", "ms": 180.4, "resumed": False},
+    {"t": 2.0, "event": "error", "error": "TTS: it broke"},
 ]
 
 
@@ -91,6 +95,11 @@ class TestWrongUsage:
             (["trace", "log.jsonl", "-o", "bot.png"], "should end in .html or .svg"),
             (["talk", "in.wav"], "'-o'"),
             (["talk", "a", "b", "c", "-o", "out.wav"], "[BOT] INPUT"),
+            (
+                ["talk", "storyteller", "-o", "out.wav"],
+                "storyteller is a bot; which recording is it to hear?",
+            ),
+            (["talk", "bot.yaml", "-o", "out.wav"], "bot.yaml is a bot"),
             (["talk", "in.wav", "-o", "out.jsonl"], "should end in .wav"),
             (["run", "--allow-origin", "bot.example.com"], "should be like https://bot.example.com"),
             (["run", "--allow-origin", "https://bot.example.com/page"], "without a path"),
@@ -225,29 +234,41 @@ class TestShow:
 class TestTrace:
     def test_as_text_and_as_pictures(self, log: Path, tmp_path: Path) -> None:
         text = bargein("trace", log, cwd=tmp_path).stdout
-        assert "3.0 s of conversation" in text
-        assert "turn 1: interrupted, 500 ms to the first sound (endpointing 200, model 300)" in text
-        assert "full interruption, user_clicked_stop: silent after 0 ms" in text
+        assert text.splitlines() == [
+            "3.0 s of conversation",
+            "    2.00  error: TTS: it broke",
+            "    2.50  went on after 180 ms, noise",
+            "    3.00  turn 1: interrupted, 500 ms to the first sound (endpointing 200, model 300)",
+            "    3.00  full interruption, user_clicked_stop: silent after 0 ms, decided after 0 ms, "
+            "about 7 tokens saved",
+        ]
         for name in ("log.svg", "log.html"):
             assert bargein("trace", log, "-o", name, cwd=tmp_path).returncode == 0
             assert "Tell me &lt;something&gt;." in (tmp_path / name).read_text()
 
     def test_as_json(self, log: Path, tmp_path: Path) -> None:
         found = answered("trace", log, cwd=tmp_path)
-        assert found == {"seconds": 3.0, "turns": EVENTS[5:], "interruptions": EVENTS[4:5]}
+        assert found == {
+            "seconds": 3.0,
+            "turns": EVENTS[5:6],
+            "interruptions": EVENTS[4:5],
+            "pauses": EVENTS[6:7],
+            "errors": EVENTS[7:],
+        }
 
     @pytest.mark.parametrize(
-        ("content", "says"),
+        ("content", "output", "says"),
         [
-            (b"", "has no events"),
-            (b'{"t": 1, "event": "turn"}\nno event\n', "line 2"),
-            (b'{"t": 1, "event": "user_said"}\n', "has no 'text'"),
-            (b"\xff\xfe\x00", "is no text"),
+            (b"", ["-o", "x.svg"], "has no events"),
+            (b'{"t": 1, "event": "turn"}\nno event\n', ["-o", "x.svg"], "line 2"),
+            (b'{"t": 1, "event": "user_said"}\n', ["-o", "x.svg"], "has no 'text'"),
+            (b'{"t": 1, "event": "turn_report"}\n', [], "has no 'ms'"),
+            (b"\xff\xfe\x00", ["-o", "x.svg"], "is no text"),
         ],
     )
-    def test_what_is_no_log(self, content: bytes, says: str, tmp_path: Path) -> None:
+    def test_what_is_no_log(self, content: bytes, output: list[str], says: str, tmp_path: Path) -> None:
         (tmp_path / "log").write_bytes(content)
-        done = bargein("trace", "log", "-o", "x.svg", cwd=tmp_path)
+        done = bargein("trace", "log", *output, cwd=tmp_path)
         assert done.returncode == 1
         assert says in done.stderr
         assert "Traceback" not in done.stderr
@@ -279,6 +300,19 @@ class TestDoctor:
         found = {(f["group"], f["name"]): f for f in examined["findings"]}
         assert found["keys", "OPENAI_API_KEY"]["text"] == "not set"
         assert "pipecat-ai 1." in found["packages", "needed"]["text"]
+
+    @pytest.mark.real_time
+    async def test_a_bot_of_ones_own(self, tmp_path: Path) -> None:
+        async with OpenAIServer().serving() as server:
+            server.script(["Hello."])
+            llm = json.dumps({"service": "openai", "model": "m", "base_url": server.base_url})
+            (tmp_path / "desk.yaml").write_text(f"name: desk\nllm: {llm}\ntransport: websocket\n")
+            done = await asyncio.to_thread(bargein, "doctor", "desk.yaml", "--json", cwd=tmp_path)
+        examined = json.loads(done.stdout)
+        assert (done.returncode, examined["bot"], examined["ok"]) == (0, "desk", True)
+        tested = {f["name"]: f["text"] for f in examined["findings"] if f["group"] == "self-test"}
+        assert list(tested) == ["language model"]
+        assert tested["language model"].startswith("m: first word after")
 
     def test_no_key_is_told(self, tmp_path: Path) -> None:
         """Nobody is asked either: the secrets file cannot be read."""

@@ -12,7 +12,7 @@ import pytest
 
 from ..servers.openai_server import OpenAIServer, refuse, tool_calls
 from .command import COMMAND, PATIENCE_S, bargein, environment
-from .terminal import CTRL_C, CTRL_D, ESCAPE, TAB, terminal
+from .terminal import CTRL_C, ESCAPE, TAB, terminal
 
 pytestmark = pytest.mark.real_time
 
@@ -55,6 +55,25 @@ async def test_lines_are_asked_one_after_the_other(tmp_path: Path) -> None:
         ]
         assert "Moonshine" not in errors, "no ears were loaded"
         assert [m["role"] for m in server.requests[-1].messages][-2:] == ["assistant", "tool"]
+
+
+async def test_it_greets_and_leaves_when_the_bot_ends_the_conversation(tmp_path: Path) -> None:
+    async with OpenAIServer().serving() as server:
+        bot = write_bot(tmp_path, server)
+        bot.write_text(bot.read_text() + "greeting: Welcome.\nlimits: {idle_timeout_s: 1}\n")
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            "console",
+            str(bot),
+            stdin=asyncio.subprocess.PIPE,  # stays open
+            stdout=asyncio.subprocess.PIPE,
+            env=environment(),
+        )
+        assert process.stdout is not None
+        async with asyncio.timeout(PATIENCE_S):
+            output = (await process.stdout.read()).decode()
+            assert await process.wait() == 0
+        assert output.splitlines() == ["bot: Welcome.", "(the bot has ended the conversation)"]
 
 
 async def test_an_answer_that_fails_is_told_and_the_next_is_given(tmp_path: Path) -> None:
@@ -118,7 +137,18 @@ async def test_a_terminal_types_interrupts_and_leaves(tmp_path: Path) -> None:
             await screen.until("bot: I have stopped.")
             screen.type(TAB)
             await screen.until("(voice stopped: user_clicked_stop)")
-            screen.type(CTRL_D)
+            await screen.leave(process)
+        assert process.returncode == 0
+        assert "Traceback" not in screen.screen
+
+
+async def test_a_terminal_is_left_when_the_bot_ends_the_conversation(tmp_path: Path) -> None:
+    async with OpenAIServer().serving() as server:
+        bot = write_bot(tmp_path, server)
+        bot.write_text(bot.read_text() + "greeting: Welcome.\nlimits: {idle_timeout_s: 1}\n")
+        async with terminal("console", bot, "--text") as (screen, process):
+            await screen.until("(the bot has ended the conversation)")
+        assert "bot: Welcome." in screen.screen
         assert process.returncode == 0
         assert "Traceback" not in screen.screen
 

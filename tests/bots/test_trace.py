@@ -76,12 +76,41 @@ async def test_the_picture_shows_who_spoke_what_was_held_and_what_was_cut(tmp_pa
     assert any(t.startswith("looked.") for t in texts)
 
 
+def test_of_an_answer_whose_voice_was_cut_the_model_is_shown_to_its_end() -> None:
+    events = [
+        {"t": 1.0, "event": "response_started", "response_id": "r1"},
+        {
+            "t": 2.0,
+            "event": "interrupted",
+            "level": "speech",
+            "reason": "x",
+            "response_id": "r1",
+            "unheard": "",
+        },
+        {"t": 5.0, "event": "response_ended", "response_id": "r1"},
+    ]
+    picture = ElementTree.fromstring(draw_svg(events))
+    (model,) = (r for r in picture.iter(f"{SVG}rect") if r.get("class") == "model")
+    assert "".join(model.itertext()) == "r1 4.00 s"
+
+
+def test_no_word_is_written_beside_the_picture() -> None:
+    heard = [{"t": 14.8, "event": "bot_heard", "text": f"word {number}."} for number in range(9)]
+    picture = ElementTree.fromstring(draw_svg(heard))
+    words = [t for t in picture.iter(f"{SVG}text") if t.find(f"{SVG}title") is not None]
+    assert len(words) == 1
+    assert float(words[0].get("x", 0)) < float(picture.get("width", 0)) - 16
+
+
 async def test_the_page_has_the_figures(tmp_path: Path) -> None:
     page = draw_html(read_log(await log(tmp_path)))
     assert "because I &amp; you" in page
     assert "<two>" not in page
     assert page.count("<tr>") == 3 + 2 + 1 + 1
     assert "<td>noise &amp; echo</td><td>no</td><td>200</td>" in page
+    assert "Errors" not in page
+    failed = draw_html([{"t": 1.0, "event": "error", "error": "TTS: it <broke>"}])
+    assert "<td>1.00</td><td>TTS: it &lt;broke&gt;</td>" in failed
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@
     check(getComputedStyle(element).color, "the text");
     if (element.placeholder) check(getComputedStyle(element, "::placeholder").color, "the placeholder");
   }
-  if (checked < 5) problems.push("there is no text");
+  if (!checked) problems.push("there is no text");
 
   const named = "button, input, select, [role=tab], [role=listbox], [role=option], [role=meter], [role=tabpanel], [role=log]";
   for (const element of document.querySelectorAll(named)) {

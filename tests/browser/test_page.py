@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fastapi import FastAPI
+from pipecat.frames.frames import LLMMessagesAppendFrame
+from pipecat.processors.frameworks.rtvi.frames import RTVIServerMessageFrame
 from playwright.async_api import Locator, Page, expect
 
 from bargein import Processor, SpeechHoldFrame, SpeechInterruptedFrame, SpeechReleaseFrame, handles
@@ -293,6 +295,25 @@ async def test_the_network_is_gone(chromium: str, silence: Path) -> None:
         )
         assert "Check your network, then connect again" in await notice(tab.page, "lost")
         await expect(button(tab.page, "Connect")).to_be_enabled()
+        assert tab.problems == []
+
+
+async def test_it_is_told_why_the_bot_ends_the_conversation(chromium: str, silence: Path) -> None:
+    class Farewell(Processor):
+        @handles(LLMMessagesAppendFrame)
+        def leave(self, frame: LLMMessagesAppendFrame) -> None:
+            self.push(RTVIServerMessageFrame({"type": "ending", "reason": "it has lasted 900 s"}))
+            self.session.end()
+
+    async def run(connection: WebRTCConnection) -> None:
+        await scripted_bot.run(connection, scripted_bot.ANSWER, Farewell())
+
+    async with serving(create_app(run)) as url, browsing(chromium, silence) as browser:
+        tab = await visit(browser, url)
+        await tab.connect()
+        await tab.type("hello")
+        told = await notice(tab.page, "over")
+        assert "The bot has ended it: it has lasted 900 s. Connect to begin a new one." in told
         assert tab.problems == []
 
 

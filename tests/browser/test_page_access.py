@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -152,6 +153,22 @@ async def test_keys_interrupt_but_not_while_typing(chromium: str, silence: Path)
         assert tab.problems == []
 
 
+async def test_a_phones_keyboard_stays_away_until_one_types(chromium: str, silence: Path) -> None:
+    size = {"width": 360, "height": 740}
+    async with (
+        serving(create_app(scripted_bot.run)) as url,
+        browsing(chromium, silence, viewport=size, has_touch=True, is_mobile=True) as browser,
+    ):
+        tab = await visit(browser, url)
+        await tab.connect()
+        message = tab.page.get_by_role("textbox", name="Message")
+        await expect(message).to_be_enabled()
+        await expect(message).not_to_be_focused()
+        await message.tap()
+        await expect(message).to_be_focused()
+        assert tab.problems == []
+
+
 @pytest.mark.parametrize("width", [360, 1280])
 async def test_everything_can_be_reached_by_tab_and_the_focus_is_seen(
     chromium: str, silence: Path, width: int
@@ -219,6 +236,60 @@ async def test_another_microphone_and_loudspeaker(chromium: str) -> None:
         assert tab.problems == []
 
 
+async def test_a_microphone_that_cannot_be_opened_leaves_the_conversation_as_it_is(chromium: str) -> None:
+    app = create_app(scripted_bot.run)
+    breakable = """
+        const getUserMedia = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        navigator.mediaDevices.getUserMedia = (asked) =>
+            window.broken ? Promise.reject(new DOMException("", "NotReadableError")) : getUserMedia(asked);"""
+    async with serving(app) as url, browsing(chromium) as browser:
+        await browser.add_init_script(breakable)
+        tab = await visit(browser, url)
+        await tab.connect()
+        await tab.page.get_by_role("tab", name="Settings").click()
+        select = tab.page.get_by_label("Microphone", exact=True)
+        await tab.page.evaluate("window.broken = true")
+        await select.select_option(index=1)
+        await expect(tab.page.locator("#notice")).to_contain_text("This device cannot be used")
+        await expect(button(tab.page, "Go on without")).to_be_hidden()
+        await tab.type("hello")
+        await expect(tab.page.locator("li.bot .heard")).to_contain_text("Sentence number 1.")
+        await tab.page.evaluate("window.broken = false")
+        await select.select_option(index=2)
+        await expect(tab.page.locator("#notice")).to_be_hidden()
+        assert len(app.state.sessions.connections) == 1
+        assert tab.problems == []
+
+
+async def test_a_bot_that_was_changed_is_met_anew(chromium: str) -> None:
+    async with (
+        serving(create_app(scripted_bot.run, about=About("first"))) as url,
+        browsing(chromium, grant=False) as browser,
+    ):
+        tab = await visit(browser, url)
+        await expect(tab.page.get_by_role("heading", name="first")).to_be_visible()
+        second = {"name": "second", "hears": False}
+        await tab.page.route("**/api/bot", lambda route: route.fulfill(json=second))
+        await tab.connect()
+        await expect(tab.page.get_by_role("heading", name="second")).to_be_visible()
+        await expect(tab.page.locator("#status-text")).to_have_text("Waiting for your message")
+        assert tab.problems == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_a_bot_that_takes_no_page_says_so(chromium: str, scheme: str) -> None:
+    async with (
+        serving(create_app(scripted_bot.run, about=About("phone", page=False))) as url,
+        browsing(chromium, color_scheme=scheme, viewport={"width": 360, "height": 740}) as browser,
+    ):
+        tab = await visit(browser, url)
+        await expect(tab.page.get_by_text("This bot cannot be talked to from a page.")).to_be_visible()
+        for hidden in ("#connect", "footer", "#welcome h2"):
+            await expect(tab.page.locator(hidden)).to_be_hidden()
+        assert await problems(tab) == []
+        assert tab.problems == []
+
+
 async def test_a_bot_for_typing_asks_for_no_microphone(chromium: str) -> None:
     app = create_app(scripted_bot.run, about=About("typist", hears=False, speaks=False))
     async with serving(app) as url, browsing(chromium, grant=False) as browser:
@@ -243,6 +314,10 @@ async def test_a_bot_that_only_writes_down_takes_no_messages(chromium: str) -> N
     app = create_app(scripted_bot.run, about=About("transcriber", answers=False, speaks=False))
     async with serving(app) as url, browsing(chromium) as browser:
         tab = await visit(browser, url)
+        await expect(tab.page.locator("#welcome")).to_have_text(
+            re.compile(r"^\s*Talk\.\s*Connect and speak\. What you say is written down here\.\s*$"),
+            use_inner_text=True,
+        )
         await tab.connect()
         await expect(tab.page.locator("li.user .final")).to_have_text("A loud sound.")
         for hidden in ("#typed", "#stop", "#stop-speaking", "#timeline .names .model"):

@@ -181,6 +181,20 @@ async def test_it_is_told_why_the_bot_went_on_and_what_was_saved(chromium: str, 
         assert tab.problems == []
 
 
+async def test_an_interruption_before_the_answer_says_so(chromium: str, silence: Path) -> None:
+    async with acting() as bot, serving(bot.app) as url, browsing(chromium, silence) as browser:
+        tab = await visit(browser, url)
+        await tab.connect()
+        await show(tab, "Interruptions")
+        bot.model.token_s = 600
+        await tab.type("Count, please.")
+        await tab.wait_for_state("thinking")
+        await tab.page.keyboard.press("Escape")
+        words = tab.page.locator("#interruptions ol > li .words")
+        await expect(words).to_have_text("It had not begun to answer.")
+        assert tab.problems == []
+
+
 async def test_what_was_said_stays_until_a_new_conversation_begins(chromium: str, silence: Path) -> None:
     async with acting() as bot, browsing(chromium, silence) as browser:
         async with serving(bot.app) as url:

@@ -18,6 +18,7 @@ import { Turns } from "./turns.js";
 const $ = (id) => document.getElementById(id);
 
 const STATES = { listening: "Listening", thinking: "Thinking", speaking: "Speaking", held: "Listening" };
+const TOUCH = matchMedia("(pointer: coarse)");
 const PHASES = { idle: "Not connected", connecting: "Connecting" };
 
 const transcript = new Transcript($("transcript"));
@@ -30,7 +31,6 @@ const devices = new Devices({ microphone: $("microphone"), speaker: $("speaker")
   changed: changeMicrophone,
   failed: () => notices.show("device"),
 });
-const met = meetBot();
 
 let attempt = 0; // counts presses of Connect and of its opposites: what an older one awaited is dropped
 let session = null;
@@ -39,6 +39,7 @@ let microphone = null;
 let duck = null;
 let cuts = new Cuts();
 let stateOf = null; // the id of the answer that the state is about
+let farewell = ""; // why the bot is about to end the conversation, if it says so
 
 function setPhase(phase) {
   document.body.dataset.phase = phase;
@@ -107,8 +108,9 @@ async function changeMicrophone() {
     if (mine !== attempt) return stopTracks(stream);
     useMicrophone(stream);
     await session.useMicrophone(stream);
-  } catch (error) {
-    if (mine === attempt) notices.show(error.kind ?? "device", error.message);
+    notices.hide();
+  } catch {
+    if (mine === attempt) notices.show("device"); // the conversation goes on with the one before
   }
 }
 
@@ -116,7 +118,8 @@ async function connect(withMicrophone) {
   const mine = ++attempt;
   setPhase("connecting");
   try {
-    const { hears } = await met;
+    const { hears } = await meetBot(); // it may be another one since the page was loaded
+    if (mine !== attempt) return;
     const [stream, iceServers] = await Promise.all([withMicrophone && hears ? openMicrophone() : null, findIceServers()]);
     if (mine !== attempt) return stopTracks(stream);
     useMicrophone(stream);
@@ -126,13 +129,14 @@ async function connect(withMicrophone) {
     session.addEventListener("ended", ({ detail }) => mine === attempt && ended(detail));
     cuts = new Cuts();
     stateOf = null;
+    farewell = "";
     await session.connect();
     if (mine !== attempt) return;
     for (const part of [transcript, turns, interruptions]) part.clear(); // not sooner: it may have failed
     timeline.begin();
     setPhase("connected");
     policies.open((type, data) => session.request(type, data));
-    $("text").focus({ preventScroll: true });
+    if (!TOUCH.matches) $("text").focus({ preventScroll: true }); // else a keyboard would cover the page
   } catch (error) {
     if (mine !== attempt) return;
     if (!(error instanceof SessionError)) console.error(error);
@@ -161,7 +165,7 @@ async function ended(reason) {
   disconnect();
   const alive = await fetch("healthz", { signal: AbortSignal.timeout(2000) }).then((r) => r.ok, () => false);
   const lost = ["disconnected", "failed"].includes(reason);
-  if (!session) notices.show(!alive ? "gone" : lost ? "lost" : "over");
+  if (!session) notices.show(!alive ? "gone" : lost ? "lost" : "over", farewell);
 }
 
 function receive(message) {
@@ -185,8 +189,12 @@ function receive(message) {
     case "error-response":
       return transcript.failed(data.error);
     case "server-message":
-      return { state: stateChanged, hold: held, release: released, interruption: interrupted }[data.type]?.(data);
+      return { state: stateChanged, hold: held, release: released, interruption: interrupted, ending }[data.type]?.(data);
   }
+}
+
+function ending({ reason }) {
+  farewell = `: ${reason}`;
 }
 
 function stateChanged({ state, response_id: id }) {
@@ -235,3 +243,4 @@ wireKeys({ stop: () => interrupt("full"), stopSpeaking: () => interrupt("speech"
 wireTheme($("theme"));
 new Tabs($("tabs"));
 addEventListener("pagehide", disconnect);
+meetBot();

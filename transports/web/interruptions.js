@@ -46,6 +46,7 @@ export class Interruptions {
       add(words, "span", "dim", heard.trim() ? "Not heard: " : "Nothing heard of: ");
       add(words, "s", "", unheard.trim());
     }
+    if (!words.textContent) add(words, "span", "dim", "It had not begun to answer.");
     this.#counts.cuts++;
     this.#showFigures(id);
     this.#summarize();
