@@ -130,6 +130,7 @@ class Screen:
         from prompt_toolkit import PromptSession
 
         self.partial = ""
+        self._over = False
         self._prompt: PromptSession[str] = PromptSession(erase_when_done=True)
         self._prompt.app.ttimeoutlen = ESCAPE_S
 
@@ -141,8 +142,11 @@ class Screen:
     async def leave_after(self, session: Session) -> None:
         """Ask no more when the bot has ended the conversation."""
         await session.finished()
-        if self._prompt.app.is_running:  # else it is being left
-            print(ENDED)
+        if not session.running:  # the user has left
+            return
+        self._over = True
+        print(ENDED)
+        if self._prompt.app.is_running:
             self._prompt.app.exit(exception=EOFError)
 
     async def ask(self, session: Session) -> str | None:
@@ -159,6 +163,8 @@ class Screen:
         def interrupt_speech(event: KeyPressEvent) -> None:
             session.interrupt_speech(Reason.USER_CLICKED_STOP)
 
+        if self._over:
+            return None
         try:
             return await self._prompt.prompt_async(self._message, key_bindings=keys)
         except EOFError:

@@ -85,7 +85,7 @@ class About:
     Attributes:
         name: What people call it.
         hears, answers, speaks: Whether it does; the page hides what makes no sense.
-        page: Whether it can be talked to from the page, by WebRTC.
+        page: Whether it can be talked to from the page, by WebRTC; else offers are answered with 404.
     """
 
     name: str = ""
@@ -284,6 +284,8 @@ def create_app(
 
     @app.post("/api/offer")
     async def offer(offer: Offer) -> dict[str, str]:
+        if not about.page:
+            raise Refused(404, "no-webrtc", f"{about.name} takes no WebRTC connections.")
         return await sessions.offer(offer)
 
     @app.patch("/api/offer")

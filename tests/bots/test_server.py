@@ -11,7 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from bargein.bots.server import Sessions, create_app
+from bargein.bots.server import About, Sessions, create_app
 from bargein.transports.webrtc import WebRTCConnection
 
 from ..transports.webrtc.peer import WAIT_S, Peer, peer
@@ -50,6 +50,14 @@ async def sessions_left(app: FastAPI, count: int) -> None:
     async with asyncio.timeout(WAIT_S):
         while len(sessions.connections) > count:
             await asyncio.wait(set(sessions._tasks), return_when=asyncio.FIRST_COMPLETED)
+
+
+async def test_an_offer_to_a_bot_without_webrtc() -> None:
+    app = create_app(wait_for_peer, about=About("phone", page=False))
+    async with client_of(app) as client:
+        response = await client.post("/api/offer", json={"sdp": "v=0", "type": "offer"})
+        assert (response.status_code, response.json()["error"]) == (404, "no-webrtc")
+        assert response.json()["message"] == "phone takes no WebRTC connections."
 
 
 async def test_a_session_from_offer_to_goodbye() -> None:
