@@ -48,10 +48,10 @@ async def test_texts_that_are_answered_together_get_the_same_answer() -> None:
 
 async def test_what_is_asked_while_the_model_thinks_belongs_to_the_question() -> None:
     async with bot() as b:
-        b.server.token_s = 2
+        b.server.token_s = 0.5
         b.server.script(["One."], ["Both."])
         first = b.test.session.send_text("one")
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.25)
         second = b.test.session.send_text("two")
         assert await first is await second
         assert (await second).text == "Both."
