@@ -33,7 +33,7 @@ from .frames import (
     SystemFrame,
     TranscriptionFrame,
 )
-from .host_setup import check_pipecat, end_when_cancelled, setup_for, unsupported
+from .host_setup import check_pipecat, connect_one_at_a_time, end_when_cancelled, setup_for, unsupported
 from .interruption import TOLD
 from .processor import SPEECH_FRAMES, Processor, Stage, handles
 from .tasks import GRACE_S
@@ -98,6 +98,7 @@ class Host(Processor):
                 part.add_event_handler("on_before_push_frame", self._stamp)
         for processor in (*self._parts, *self._doors):
             end_when_cancelled(processor)
+            connect_one_at_a_time(processor)
         setup = setup_for(self)
         for processor in (self.stock, *self._doors):
             processor._setup_started()

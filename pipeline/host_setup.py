@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 from loguru import logger
 from pipecat.clocks.base_clock import BaseClock
 from pipecat.processors.frame_processor import FrameProcessor, FrameProcessorSetup
+from pipecat.services.websocket_service import WebsocketService
 from pipecat.utils.asyncio.task_manager import BaseTaskManager
 from pipecat.utils.frame_queue import FrameQueue
+from websockets.protocol import State
 
 from .errors import PipecatUnsupported
 from .frames import DOWNSTREAM, Frame, FrameDirection
@@ -87,6 +89,27 @@ async def _next_frame(queue: FrameQueue) -> Any:
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
     return await FrameQueue.get(queue)
+
+
+def connect_one_at_a_time(stock: FrameProcessor) -> None:
+    """Let a service make one connection where two of its tasks want one.
+
+    A request that finds the connection broken makes a new one, and so does the task that reads from it. The
+    connection of the one that is done first would stay open, and nobody would read or close it.
+    """
+    if not isinstance(stock, WebsocketService):
+        return
+    service: Any = stock
+    connect, lock = service._connect_websocket, asyncio.Lock()
+
+    async def connect_alone() -> None:
+        waited = lock.locked()
+        async with lock:
+            state = getattr(getattr(service, "_websocket", None), "state", None)
+            if not (waited and state is State.OPEN):
+                await connect()
+
+    service._connect_websocket = connect_alone
 
 
 def setup_for(host: Host) -> FrameProcessorSetup:

@@ -217,7 +217,8 @@ class OpenAIServer:
         wire = _responses_events if request.path.endswith("/responses") else _chat_events
         trouble = request.trouble
         for event in (*wire(tokens, request.body), None):  # None: behind them all
-            await pause(self.token_s if event else 0)
+            if event is not None:
+                await pause(self.token_s)
             if trouble is not None and request.sent == trouble.after:
                 if trouble.kind == "hang":
                     await pause(1e6)
