@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from bisect import insort_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
@@ -40,6 +40,7 @@ from ..pipeline.frames import (
     VADUserStartedSpeakingFrame,
 )
 from ..pipeline.session import INPUT
+from .contents import Content, joined
 from .history import Limits, Message, estimate_tokens
 from .pipecat_context import PipecatContext
 from .say import as_answer
@@ -51,8 +52,6 @@ from .wellformed import wellformed
 INTERRUPTED_MARK = "—"
 SPEECH_STOPPED_MARK = "— (voice stopped by the user; the rest was shown as text:)"
 INTERRUPTED_NOTE = 'Where an earlier answer of yours ends in "—", the user interrupted you and heard no more.'
-
-Content = str | list[dict[str, Any]]  # of a message: text, or parts in OpenAI's format
 
 
 class Context:
@@ -254,18 +253,6 @@ def _put_in(inputs: list[tuple[str, Content]], timestamp: str | None, content: C
         content = wellformed(content)
     insort_right(inputs, (timestamp, content), key=itemgetter(0))
     return joined(content for _, content in inputs)
-
-
-def joined(contents: Iterable[Content]) -> Content:
-    """Several contents as one: text if there is nothing else in them. Parts are not copied."""
-    parts = [part for content in contents for part in _parts(content)]
-    if all(part["type"] == "text" for part in parts):
-        return " ".join(part["text"] for part in parts)
-    return parts
-
-
-def _parts(content: Content) -> list[dict[str, Any]]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 @dataclass

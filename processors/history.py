@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Message = dict[str, Any]
+from .contents import parts_of
 
+Message = dict[str, Any]
 
 PICTURE_TOKENS = 1_000  # about what a picture of 640 x 480 takes; providers differ by a factor of ten
 
 
 def characters(message: Message) -> int:
     """The characters of a message's text and tool calls; pictures have none."""
-    content = message.get("content") or ""
-    texts = [content] if isinstance(content, str) else [part.get("text", "") for part in content]
+    texts = (part.get("text", "") for part in parts_of(message.get("content")))
     return sum(map(len, texts)) + len(str(message.get("tool_calls", "")))
 
 
@@ -26,8 +26,7 @@ def estimate_tokens(message: Message) -> int:
     A picture counts as `PICTURE_TOKENS`.
     """
     about = sum(len(str(value)) for name, value in message.items() if name not in ("content", "tool_calls"))
-    content = message.get("content")
-    pictures = sum(part["type"] != "text" for part in content) if isinstance(content, list) else 0
+    pictures = sum(1 for part in parts_of(message.get("content")) if part["type"] != "text")
     return math.ceil((about + characters(message)) / 4) + pictures * PICTURE_TOKENS
 
 

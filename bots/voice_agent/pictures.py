@@ -8,7 +8,8 @@ from typing import Any, cast
 from pipecat.frames.frames import LLMMessagesAppendFrame
 
 from ...pipeline import Processor, handles
-from ...processors.context import Context, joined
+from ...processors.contents import joined, parts_of
+from ...processors.context import Context
 from ...processors.history import Message
 from ...transports.voice_agent.pictures import PictureFrame
 
@@ -69,8 +70,7 @@ class Pictures(Processor):
     def _shown_in(self, messages: Iterable[Message]) -> Iterable[tuple[Message, dict[str, Any]]]:
         """The parts that show it, and their messages."""
         for message in messages:
-            content = message.get("content")
-            for part in content if isinstance(content, list) else ():
+            for part in parts_of(message.get("content")):
                 if part.get("type") == "image_url" and part["image_url"]["url"] == self._shown[0]:
                     yield message, part
 
